@@ -1,0 +1,70 @@
+"""Entry point: finds the verb, turns a user's mistake into one line."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from norface import __version__
+from norface.errors import NorfaceError
+
+VERBS = {
+    "quickstart": "everything, small, on synthetic faces, with a report at the end",
+    "synth": "write the embedded corpus of synthetic faces",
+    "prepare": "a corpus or a folder of photographs => aligned shards",
+    "check": "counts, label rates and damaged files of shards",
+    "train": "train one stage: critic, nor or cla",
+    "normalize": "shards x target identity => normalized shards",
+    "evaluate": "metrics from predictions",
+    "crossval": "subject-exclusive cross-validation of the classifier",
+    "track": "feed MLflow from run folders",
+}
+"Verb => its line in `norface --help`; the code of a verb is norface/cli/VERB.py."
+
+
+def build_overview() -> str:
+    """The text of `norface --help`, without importing any verb."""
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {text}" for verb, text in VERBS.items()]
+    return "\n".join(
+        ["usage: norface VERB ...", "", "Identity normalization for facial expression analysis.", ""]
+        + lines
+        + ["", "norface VERB --help tells more, with an example. First time here: norface quickstart"]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb. Returns the exit code: 0 done, 1 a check failed or stopped, 2 the user's mistake."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(build_overview())
+        return 0
+    if words[0] == "--version":
+        print(f"norface {__version__}")
+        return 0
+    verb = words.pop(0)
+    if verb not in VERBS:
+        print(f"norface: unknown verb '{verb}'; there are: {', '.join(VERBS)}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"norface.cli.{verb}")
+    parser = argparse.ArgumentParser(
+        prog=f"norface {verb}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    try:
+        return module.run(parser.parse_args(words)) or 0
+    except NorfaceError as error:
+        print(f"norface {verb}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"norface {verb}: stopped by the keyboard", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone: nothing is left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

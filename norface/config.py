@@ -1,0 +1,147 @@
+"""Typed configuration: defaults <- yaml <- `key=value`, strict, with one-line errors.
+
+Every part of the toolkit declares its settings as a subclass of `Config` beside the object that
+they build; each field is followed by its sentence. A run's yaml holds only the differences from the
+defaults, and `save_config` writes the resolved whole beside the run.
+
+    class OptimizerConfig(Config):
+        learning_rate: float = 1e-4
+        "Absolute rate of Adam; never scaled by the batch."
+
+    config = load_config(OptimizerConfig, "run.yaml", ["learning_rate=2e-4"])
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from norface.errors import ConfigError
+
+
+class Config(BaseModel):
+    """Base of all settings: unknown keys are refused, values are checked, objects are frozen."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True
+    )
+
+
+C = TypeVar("C", bound=Config)
+
+
+def load_config(schema: type[C], path: str | Path | None = None, overrides: Sequence[str] = ()) -> C:
+    """Defaults of `schema`, then the yaml at `path`, then `key.sub=value` strings, validated.
+
+    Raises ConfigError naming the file or the override, the key, what was found and what is valid.
+    """
+    values: dict[str, Any] = read_yaml(path) if path is not None else {}
+    for override in overrides:
+        key, sign, text = override.partition("=")
+        if not sign or not key:
+            raise ConfigError(f"'{override}': expected key=value, for example seed=1")
+        set_key(values, key.split("."), parse_value(override, text))
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        source = str(path) if path is not None else "command line"
+        raise ConfigError(f"{source}: {describe(error, schema)}") from None
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a yaml file (an empty file is an empty mapping)."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such config file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}: not valid yaml{where}; check indentation and colons") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected `key: value` lines, found a {type(values).__name__}")
+    return values
+
+
+def save_config(config: Config, path: str | Path) -> None:
+    """Write the resolved config as yaml."""
+    Path(path).write_text(
+        yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8"
+    )
+
+
+def config_hash(config: Config) -> str:
+    """First 12 hex digits of the sha256 of the resolved config."""
+    text = json.dumps(config.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def parse_value(override: str, text: str) -> Any:
+    """The value of `key=value`, read as yaml: 3, 1e-4, true, null, [a, b], {12: 0.5}, text."""
+    try:
+        return yaml.safe_load(text) if text else ""
+    except yaml.YAMLError:
+        raise ConfigError(f"'{override}': the value is not valid yaml; quote it") from None
+
+
+def set_key(values: dict[str, Any], path: list[str], value: Any) -> None:
+    """Set a nested key, making the mappings on the way."""
+    for part in path[:-1]:
+        inner = values.get(part)
+        if not isinstance(inner, dict):
+            inner = values[part] = {}
+        values = inner
+    values[path[-1]] = value
+
+
+def describe(error: ValidationError, schema: type[Config]) -> str:
+    """The first problem of a validation in one line, with the valid choices."""
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in first["loc"]) or "(top level)"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        owner = find_schema(schema, first["loc"][:-1])
+        names = list(owner.model_fields) if owner else []
+        near = difflib.get_close_matches(str(first["loc"][-1]), names, n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        return f"unknown key '{path}'; {hint}valid keys: {', '.join(names)}{more}"
+    if first["type"] == "missing":
+        return f"'{path}' must be set{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    return f"'{path}': found {first['input']!r}; {message}{more}"
+
+
+def find_schema(schema: type[Config], path: Sequence[str | int]) -> type[Config] | None:
+    """The Config class that holds the key at `path`, if there is one."""
+    found: type[Config] | None = schema
+    for part in path:
+        if found is None or str(part) not in found.model_fields:
+            # The tag of a discriminated union, a list position or a mapping key: stay where we are.
+            continue
+        found = first_schema(found.model_fields[str(part)].annotation)
+    return found
+
+
+def first_schema(annotation: Any) -> type[Config] | None:
+    """The first Config class inside a type such as `Inner | None` or `list[Inner]`."""
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return annotation
+    if typing.get_origin(annotation) is not None or isinstance(annotation, types.UnionType):
+        for inner in typing.get_args(annotation):
+            if (found := first_schema(inner)) is not None:
+                return found
+    return None

@@ -1,0 +1,116 @@
+"""FaceRecord: one face and what is known of it, on its way from a corpus folder to a shard."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from norface.data.labels import ACTION_UNITS, EMOTIONS
+from norface.errors import CorpusError
+
+_PART = re.compile(r"[A-Za-z0-9+-]+")
+
+
+@dataclasses.dataclass(frozen=True)
+class FaceRecord:
+    """One face. A person is (corpus, subject); a missing label is absent, never 0.
+
+    Raises CorpusError for a name part with other characters than letters, digits, + and -, a
+    negative frame, an unknown action unit or emotion, a presence other than 0 or 1, an intensity
+    outside 0..5.
+    """
+
+    corpus: str
+    subject: str
+    clip: str
+    frame: int
+    image: Path | bytes | None = None
+    "Path of the picture, or its encoded bytes."
+    presence: dict[int, int] = dataclasses.field(default_factory=dict)
+    "Action unit => 0 or 1."
+    intensity: dict[int, float] = dataclasses.field(default_factory=dict)
+    "Action unit => 0..5."
+    emotion: str | None = None
+    "One of labels.EMOTIONS."
+    split: str = ""
+    "Official part of the corpus (train, test), empty where there is none."
+    landmarks: list[list[float]] | None = None
+    "68 x (x, y) in units of the image side, 0..1, from the left and from the top."
+    pose: tuple[float, float, float] | None = None
+    "Yaw, pitch, roll in degrees."
+
+    def __post_init__(self) -> None:
+        for field in ("corpus", "subject", "clip"):
+            if not _PART.fullmatch(getattr(self, field)):
+                raise CorpusError(
+                    f"{field} '{getattr(self, field)}' of frame {self.frame}: only letters, digits,"
+                    " + and - can be part of a key"
+                )
+        if self.frame < 0:
+            raise CorpusError(f"{self.key}: frame {self.frame} is negative")
+        for unit, value in {**self.presence, **self.intensity}.items():
+            if unit not in ACTION_UNITS:
+                raise CorpusError(
+                    f"{self.key}: unknown action unit {unit}; known: {', '.join(map(str, ACTION_UNITS))}"
+                )
+        for unit, value in self.presence.items():
+            if value not in (0, 1):
+                raise CorpusError(f"{self.key}: AU{unit} is {value!r}; presence is 0 or 1")
+        for unit, value in self.intensity.items():
+            if not 0 <= value <= 5:
+                raise CorpusError(f"{self.key}: AU{unit} has intensity {value!r}; valid: 0..5")
+        if self.emotion is not None and self.emotion not in EMOTIONS:
+            raise CorpusError(
+                f"{self.key}: unknown emotion '{self.emotion}'; known: {', '.join(EMOTIONS)}"
+            )
+
+    @property
+    def key(self) -> str:
+        """corpus_subject_clip_frame, without dots."""
+        return f"{self.corpus}_{self.subject}_{self.clip}_{self.frame}"
+
+    def to_json(self) -> bytes:
+        """What a shard's KEY.json holds; absent keys mean unlabelled."""
+        body: dict[str, Any] = {
+            "subject": self.subject,
+            "corpus": self.corpus,
+            "clip": self.clip,
+            "frame": self.frame,
+        }
+        if self.split:
+            body["split"] = self.split
+        if self.presence:
+            body["au"] = {str(unit): value for unit, value in sorted(self.presence.items())}
+        if self.intensity:
+            body["intensity"] = {str(unit): value for unit, value in sorted(self.intensity.items())}
+        if self.emotion is not None:
+            body["emotion"] = self.emotion
+        if self.landmarks is not None:
+            body["landmarks"] = self.landmarks
+        if self.pose is not None:
+            body["pose"] = list(self.pose)
+        return json.dumps(body, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, image: bytes | None = None) -> FaceRecord:
+        """The inverse of `to_json`. Raises CorpusError for what is no such description."""
+        try:
+            body = json.loads(data)
+            return cls(
+                corpus=body["corpus"],
+                subject=body["subject"],
+                clip=body["clip"],
+                frame=int(body["frame"]),
+                image=image,
+                presence={int(unit): value for unit, value in body.get("au", {}).items()},
+                intensity={int(unit): value for unit, value in body.get("intensity", {}).items()},
+                emotion=body.get("emotion"),
+                split=body.get("split", ""),
+                landmarks=body.get("landmarks"),
+                pose=tuple(body["pose"]) if "pose" in body else None,
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CorpusError(f"a sample's json is damaged ({error!r}); write the shard again") from None

@@ -1,0 +1,127 @@
+"""The one pixel convention and the only conversions.
+
+Inside the toolkit a picture is either
+- `pixels`: uint8 array (H, W, 3), RGB, 0..255, as decoded from or written to a file, or
+- `image`: float32 tensor (3, H, W) or (N, 3, H, W), RGB, -1..1, as networks see it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from norface.errors import CorpusError
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_PIXELS = 100_000_000
+"A picture that would decompress to more than this is refused (decompression bombs)."
+
+cv2.setNumThreads(0)
+
+
+def to_image(pixels: np.ndarray) -> torch.Tensor:
+    """uint8 (..., H, W, 3), 0..255 => float32 (..., 3, H, W), -1..1."""
+    import torch
+
+    tensor = torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, -3)))
+    return tensor.float().div_(127.5).sub_(1.0)
+
+
+def to_pixels(image: torch.Tensor) -> np.ndarray:
+    """float (..., 3, H, W), -1..1 (clipped) => uint8 (..., H, W, 3), 0..255, rounded."""
+    scaled = image.detach().float().cpu().add(1.0).mul(127.5).round().clamp(0, 255)
+    return np.moveaxis(scaled.byte().numpy(), -3, -1).copy()
+
+
+def decode_jpeg(data: bytes, name: str = "JPEG") -> np.ndarray:
+    """Bytes of a shard's aligned JPEG => pixels (H, W, 3). Raises CorpusError naming `name`."""
+    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if found is None:
+        raise CorpusError(f"{name}: not a readable JPEG; write the shard again")
+    return cv2.cvtColor(found, cv2.COLOR_BGR2RGB)
+
+
+def encode_jpeg(pixels: np.ndarray, quality: int = 95) -> bytes:
+    """Pixels (H, W, 3) => JPEG with full colour resolution (4:4:4)."""
+    options = [
+        cv2.IMWRITE_JPEG_QUALITY, quality,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    ]  # fmt: skip
+    good, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
+    if not good:
+        raise CorpusError(f"a picture of shape {pixels.shape} could not be written as JPEG")
+    return data.tobytes()
+
+
+def read_photo(path: str | Path) -> np.ndarray:
+    """Any photograph (JPEG, PNG, ... grey, RGBA, 16 bit, EXIF-rotated) => upright pixels (H, W, 3).
+
+    Raises CorpusError for what is no picture, is cut short, or is larger than MAX_PIXELS.
+    """
+    try:
+        return decode_photo(Path(path).read_bytes(), str(path))
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def decode_photo(data: bytes, name: str) -> np.ndarray:
+    """As `read_photo`, from bytes; `name` is used in errors."""
+    try:
+        picture = Image.open(io.BytesIO(data))
+        if picture.width * picture.height > MAX_PIXELS:
+            raise CorpusError(
+                f"{name}: {picture.width}x{picture.height} is more than 100 megapixels; refused"
+            )
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode.startswith(("I", "F")):
+            # 16-bit and 32-bit greys: PIL would clip them at 255, so bring the range down first.
+            grey = np.asarray(picture, np.float64)
+            top = 65535.0 if grey.max(initial=0) > 255 else 255.0
+            picture = Image.fromarray((grey.clip(0, top) * (255.0 / top)).round().astype(np.uint8))
+        if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+            picture = picture.convert("RGBA")
+            white = Image.new("RGBA", picture.size, "white")
+            picture = Image.alpha_composite(white, picture)
+        return np.array(picture.convert("RGB"))
+    except CorpusError:
+        raise
+    except (UnidentifiedImageError, Image.DecompressionBombError):
+        raise CorpusError(f"{name}: not a picture in a known format") from None
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise CorpusError(f"{name}: damaged picture ({error})") from None
+
+
+def resize_pixels(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Square pixels (H, W, 3) => (side, side, 3); areas are averaged when shrinking."""
+    if pixels.shape[0] == side and pixels.shape[1] == side:
+        return pixels
+    shrink = side < pixels.shape[0]
+    return cv2.resize(
+        pixels, (side, side), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC
+    )
+
+
+def make_grid(rows: Sequence[Sequence[np.ndarray]], gap: int = 2) -> np.ndarray:
+    """Rows of equally large pixels (H, W, 3) => one picture with white gaps."""
+    height, width = rows[0][0].shape[:2]
+    columns = max(len(row) for row in rows)
+    shape = (len(rows) * (height + gap) + gap, columns * (width + gap) + gap, 3)
+    sheet = np.full(shape, 255, np.uint8)
+    for i, row in enumerate(rows):
+        for j, pixels in enumerate(row):
+            top, left = gap + i * (height + gap), gap + j * (width + gap)
+            sheet[top : top + height, left : left + width] = pixels
+    return sheet
+
+
+def write_png(path: str | Path, pixels: np.ndarray) -> None:
+    """Write pixels (H, W, 3) losslessly."""
+    Image.fromarray(pixels).save(path)

@@ -1,0 +1,96 @@
+"""Stage: what the trainer drives. A stage owns networks, losses, optimizers and data; the trainer counts."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from norface.config import Config
+from norface.tracking import TrackingConfig
+from norface.training.backends.base import Backend, BackendConfig
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TrainerConfig(Config):
+    """How long to train and how often to look. Steps are global batches; images are counted over all ranks."""
+
+    images: int = Field(1_000_000, gt=0)
+    "Pictures to train on in all, counted over all ranks; rounded up to whole global batches."
+    batch_per_rank: int = Field(8, gt=0)
+    "Pictures a rank and step. The global batch is this times the number of ranks."
+    log_every_steps: int = Field(50, gt=0)
+    "Metrics are reduced over ranks and written every so many steps."
+    sample_every_steps: int = Field(1000, ge=0)
+    "A sample grid is written every so many steps; 0 = only at the end."
+    evaluate_every_steps: int = Field(0, ge=0)
+    "The stage's own evaluation (validation subjects) every so many steps; 0 = never while training."
+    save_every_steps: int = Field(1000, ge=0)
+    "A checkpoint every so many steps; 0 = only at the end and when the job is asked to stop."
+    keep_checkpoints: int = Field(2, gt=0)
+    "Newest whole checkpoints that are kept."
+
+
+class StageConfig(Config):
+    """What every stage's configuration holds."""
+
+    name: str = "run"
+    "Name of the run: its folder is ROOT/NAME."
+    root: Path = Path("runs")
+    "Folder that holds the run folders."
+    seed: int = Field(0, ge=0)
+    "One seed gives the same run on the same number of ranks."
+    trainer: TrainerConfig = TrainerConfig()
+    backend: BackendConfig = BackendConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+
+class Stage(abc.ABC):
+    """One kind of training (mae, critic, nor, cla). Built as `SomeStage(config, backend)` on every rank."""
+
+    name: str
+    "Short name of the stage: mae, critic, nor, cla."
+    steps_per_epoch: int
+    "Global batches in one pass over the data."
+
+    @abc.abstractmethod
+    def batches(self, start_step: int) -> Iterator[dict[str, Any]]:
+        """This rank's batches from global step `start_step` on, without end."""
+
+    @abc.abstractmethod
+    def train_batch(self, batch: dict[str, Any], step: int) -> dict[str, torch.Tensor]:
+        """One optimizer step. Returns detached scalars by name, means over this rank's part of the batch.
+
+        Names: losses by the paper's (adv rec perc id lm exp eye; cla imp global local), `loss` for
+        what was optimised, `grad_share/NAME` where measured, `lr`.
+        """
+
+    @abc.abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """{"models": {name: {tensor name: tensor}}, "optimizers": {name: state}, "extra": plain data}."""
+
+    @abc.abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        """Validation metrics (all ranks call it; the result is the same on all); {} where there are none."""
+        return {}
+
+    def sample_grid(self) -> np.ndarray | None:
+        """A picture (H, W, 3, uint8) that shows how the stage is doing, or None. Main rank only."""
+        return None
+
+    def describe_batch(self, batch: dict[str, Any]) -> list[str]:
+        """Keys of the batch's samples, named when a loss is not finite."""
+        return list(batch.get("key", []))
+
+    @abc.abstractmethod
+    def export(self, folder: Path) -> None:
+        """Write the final weights (safetensors) into the run folder. Main rank only."""
