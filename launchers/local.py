@@ -1,0 +1,114 @@
+"""Several ranks of one `norface` command on this machine.
+
+    python -m launchers.local --ranks 2 -- train nor -c configs/nor/pretrain.yaml
+
+Signals reach every rank, a rank that fails takes the others with it, and the exit code is the
+ranks' own (75 = saved on request, start again), which torchrun would turn into 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+FORWARDED = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
+GRACE_S = 30.0
+"Seconds that the other ranks have to end after one has failed."
+
+
+def launch(command: Sequence[str], *, ranks: int, grace_s: float = GRACE_S) -> int:
+    """Run `python -m norface COMMAND` on `ranks` processes; the first exit code that is not 0, or 0.
+
+    A rank that a signal ended counts as 128 + signal, as in a shell.
+    """
+    environment = {
+        **os.environ,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(find_free_port()),
+        "WORLD_SIZE": str(ranks),
+        "NORFACE_WORLD_SIZE": str(ranks),
+    }
+    # Ranks that each take every core slow one another down.
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def forward(number: int, _frame: object) -> None:
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(number)
+
+    # Own sessions: Ctrl-C reaches the ranks once, through `forward`, not from the terminal too.
+    previous = {number: signal.signal(number, forward) for number in FORWARDED}
+    try:
+        for rank in range(ranks):
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "norface", *command],
+                    env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                    start_new_session=True,
+                )
+            )
+        return wait_for_all(processes, grace_s=grace_s)
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def wait_for_all(processes: Sequence[subprocess.Popen[bytes]], *, grace_s: float) -> int:
+    """Exit code of the run; once a rank has failed the others get `grace_s` and are then killed."""
+    code, deadline = 0, float("inf")
+    while any(process.poll() is None for process in processes):
+        if code == 0:
+            code = first_failure(processes)
+            if code:
+                deadline = time.monotonic() + grace_s
+        if time.monotonic() > deadline:
+            for process in processes:
+                if process.poll() is None:
+                    process.kill()
+        time.sleep(0.05)
+    return code or first_failure(processes)
+
+
+def first_failure(processes: Sequence[subprocess.Popen[bytes]]) -> int:
+    """The first exit code that is not 0 among the ranks that have ended, else 0."""
+    for process in processes:
+        if process.returncode:
+            return 128 - process.returncode if process.returncode < 0 else process.returncode
+    return 0
+
+
+def find_free_port() -> int:
+    """A TCP port of the loopback interface that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line; returns the ranks' exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m launchers.local",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--ranks", type=int, required=True, help="processes to start")
+    parser.add_argument("command", nargs="+", help="a norface verb and its arguments, after --")
+    options = parser.parse_args(arguments)
+    if options.ranks < 1:
+        parser.error(f"--ranks: found {options.ranks}; it must be at least 1")
+    return launch(options.command, ranks=options.ranks)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
