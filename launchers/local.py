@@ -23,7 +23,7 @@ GRACE_S = 30.0
 
 
 def launch(command: Sequence[str], *, ranks: int, grace_s: float = GRACE_S) -> int:
-    """Run `python -m norface COMMAND` on `ranks` processes; the first exit code that is not 0, or 0.
+    """Run `command` as `ranks` processes; the first exit code that is not 0, or 0.
 
     A rank that a signal ended counts as 128 + signal, as in a shell.
     """
@@ -49,7 +49,7 @@ def launch(command: Sequence[str], *, ranks: int, grace_s: float = GRACE_S) -> i
         for rank in range(ranks):
             processes.append(
                 subprocess.Popen(
-                    [sys.executable, "-m", "norface", *command],
+                    command,
                     env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
                     start_new_session=True,
                 )
@@ -67,7 +67,7 @@ def launch(command: Sequence[str], *, ranks: int, grace_s: float = GRACE_S) -> i
 def wait_for_all(processes: Sequence[subprocess.Popen[bytes]], *, grace_s: float) -> int:
     """Exit code of the run; once a rank has failed the others get `grace_s` and are then killed."""
     code, deadline = 0, float("inf")
-    while any(process.poll() is None for process in processes):
+    while None in [process.poll() for process in processes]:
         if code == 0:
             code = first_failure(processes)
             if code:
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.ranks < 1:
         parser.error(f"--ranks: found {options.ranks}; it must be at least 1")
-    return launch(options.command, ranks=options.ranks)
+    return launch([sys.executable, "-m", "norface", *options.command], ranks=options.ranks)
 
 
 if __name__ == "__main__":

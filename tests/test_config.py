@@ -1,0 +1,162 @@
+"""Typed configuration: precedence, strictness, and errors that say what to do."""
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from pydantic import Field
+
+from norface.config import Config, config_hash, load_config, save_config
+from norface.errors import ConfigError
+
+
+class Inner(Config):
+    weight: float = 1.0
+    "How much it counts."
+    kind: Literal["mse", "l2"] = "mse"
+    "Which norm."
+
+
+class Outer(Config):
+    name: str
+    "A key without a default."
+    seed: int = Field(0, ge=0)
+    "A bounded number."
+    folder: Path | None = None
+    "A path or nothing."
+    targets: list[str] = []
+    "Several words."
+    weights: dict[int, float] = {}
+    "Numbers by number."
+    inner: Inner | None = Inner()
+    "A nested part."
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "run.yaml"
+    path.write_text(text)
+    return path
+
+
+def message(schema, path=None, overrides=()) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(schema, path, overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_command_line_beats_yaml_and_yaml_beats_defaults(tmp_path):
+    path = write(tmp_path, "name: a\nseed: 3\ninner: {weight: 2}\n")
+    config = load_config(Outer, path, ["seed=5", "inner.kind=l2"])
+    assert (config.name, config.seed) == ("a", 5)
+    assert config.inner == Inner(weight=2.0, kind="l2")
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("seed=7", "seed", 7),
+        ("name=12", "name", None),
+        ("name='12'", "name", "12"),
+        ("name=", "name", ""),
+        ("folder=runs/a=b", "folder", Path("runs/a=b")),
+        ("folder=null", "folder", None),
+        ("targets=[a, b]", "targets", ["a", "b"]),
+        ("weights={12: 0.5}", "weights", {12: 0.5}),
+        ("inner.weight=1e-4", "inner", Inner(weight=1e-4)),
+        ("inner=null", "inner", None),
+    ],
+)
+def test_a_value_on_the_command_line_is_read_as_yaml(override, key, value):
+    overrides = ["name=x", override]
+    if override == "name=12":
+        assert "'name': found 12" in message(Outer, overrides=overrides)
+        return
+    assert getattr(load_config(Outer, overrides=overrides), key) == value
+
+
+def test_an_unknown_key_names_the_file_the_key_the_nearest_and_all_valid_keys(tmp_path):
+    text = message(Outer, write(tmp_path, "name: a\ninner: {wieght: 2}\n"))
+    assert "run.yaml" in text
+    assert "unknown key 'inner.wieght'; did you mean 'weight'? valid keys: weight, kind" in text
+
+
+def test_an_unknown_key_unlike_any_other_gets_no_suggestion():
+    text = message(Outer, overrides=["name=a", "zzz=1"])
+    assert "did you mean" not in text and "valid keys: name, seed" in text
+
+
+def test_a_wrong_choice_names_what_was_found_and_the_valid_ones():
+    text = message(Outer, overrides=["name=a", "inner.kind=l3"])
+    assert "'inner.kind': found 'l3'" in text and "'mse'" in text and "'l2'" in text
+
+
+def test_a_value_out_of_bounds_names_the_bound():
+    text = message(Outer, overrides=["name=a", "seed=-1"])
+    assert "'seed': found -1" in text and "greater than or equal to 0" in text
+
+
+def test_a_missing_key_is_named():
+    assert "'name' must be set" in message(Outer)
+
+
+def test_further_problems_are_counted():
+    assert "(and 1 more)" in message(Outer, overrides=["seed=-1", "name=a", "zzz=1"])
+
+
+def test_an_override_without_a_sign_is_refused_with_an_example():
+    assert "'seed': expected key=value, for example" in message(Outer, overrides=["seed"])
+
+
+def test_a_value_that_is_not_yaml_is_refused():
+    assert "'targets=[a': the value is not valid yaml" in message(Outer, overrides=["targets=[a"])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: a\n  seed: 1\n", "not valid yaml at line 2"),
+        ("- name\n- seed\n", "found a list"),
+        ("just words\n", "found a str"),
+    ],
+)
+def test_a_broken_file_is_named_with_the_place(tmp_path, text, words):
+    found = message(Outer, write(tmp_path, text))
+    assert "run.yaml" in found and words in found
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path):
+    assert "no such config file" in message(Outer, tmp_path / "none.yaml")
+    assert "cannot be read" in message(Outer, tmp_path)
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00name")
+    assert "bytes.yaml" in message(Outer, tmp_path / "bytes.yaml")
+
+
+def test_an_empty_file_is_all_defaults(tmp_path):
+    assert load_config(Inner, write(tmp_path, "")) == Inner()
+
+
+def test_the_resolved_config_comes_back_from_its_file(tmp_path):
+    config = load_config(
+        Outer, overrides=["name=a", "folder=x/y", "weights={12: 0.5}", "inner.weight=1e-4"]
+    )
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(Outer, tmp_path / "config.yaml") == config
+
+
+def test_the_hash_tells_configs_apart_and_ignores_how_they_were_given(tmp_path):
+    path = write(tmp_path, "seed: 3\nname: a\n")
+    assert config_hash(load_config(Outer, path)) == config_hash(
+        load_config(Outer, overrides=["name=a", "seed=3"])
+    )
+    assert config_hash(Inner()) != config_hash(Inner(weight=2))
+
+
+def test_a_config_cannot_be_changed_after_it_was_checked():
+    with pytest.raises(ValueError, match="frozen"):
+        Inner().weight = 2.0
+
+
+def test_a_yaml_file_cannot_construct_python_objects(tmp_path):
+    path = write(tmp_path, "name: !!python/object/apply:os.system ['true']\n")
+    assert "not valid yaml" in message(Outer, path)
