@@ -1,8 +1,7 @@
 """The one template that every face is brought to, and the warp that brings it there.
 
-Five points in this order: the eye on the left of the picture, the other eye, the tip of the nose,
-and the two corners of the mouth, left to right as seen in the picture. An eye's point is the centre
-of its opening. The shape is that of the 112x112 template in common use for face recognition, made
+Five points in this order: the person's right eye (on the left of an upright picture), left eye, tip
+of the nose, right and left corner of the mouth. An eye's point is the centre of its opening. The shape is that of the 112x112 template in common use for face recognition, made
 smaller and moved up so that the chin stays in the picture when the jaw drops (AU26, AU27) and the
 forehead stays in it when the brows rise (AU1, AU2).
 """
@@ -68,7 +67,9 @@ def invert_matrix(matrix: np.ndarray) -> np.ndarray:
     return cv2.invertAffineTransform(matrix)
 
 
-def warp_picture(pixels: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
+def warp_picture(
+    pixels: np.ndarray, matrix: np.ndarray, side: int, *, border: int = FILL
+) -> np.ndarray:
     """Pixels (H, W, 3) => (side, side, 3) under `matrix`, without aliasing when it shrinks.
 
     A warp samples points, so where the photograph is finer than the result it is first warped to a
@@ -80,7 +81,7 @@ def warp_picture(pixels: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarra
     # Pixel centres: x_fine + 0.5 = finer * (x + 0.5).
     enlarged[:, 2] += 0.5 * (finer - 1)
     warped = cv2.warpAffine(
-        pixels, enlarged, (side * finer, side * finer), flags=cv2.INTER_LINEAR, borderMode=FILL
+        pixels, enlarged, (side * finer, side * finer), flags=cv2.INTER_LINEAR, borderMode=border
     )
     if finer == 1:
         return warped
