@@ -39,7 +39,9 @@ class Config(BaseModel):
 C = TypeVar("C", bound=Config)
 
 
-def load_config(schema: type[C], path: str | Path | None = None, overrides: Sequence[str] = ()) -> C:
+def load_config(
+    schema: type[C], path: str | Path | None = None, overrides: Sequence[str] = ()
+) -> C:
     """Defaults of `schema`, then the yaml at `path`, then `key.sub=value` strings, validated.
 
     Raises ConfigError naming the file or the override, the key, what was found and what is valid.

@@ -19,7 +19,9 @@ class Progress:
     On a terminal it draws one tqdm bar; in a log it prints a line every `every_s` seconds.
     """
 
-    def __init__(self, name: str, total: int, unit: str = "image", done: int = 0, every_s: float = 15):
+    def __init__(
+        self, name: str, total: int, unit: str = "image", done: int = 0, every_s: float = 15
+    ):
         self.name, self.total, self.unit, self.done = name, total, unit, done
         self._first, self._started = done, time.monotonic()
         self._every_s, self._printed = every_s, time.monotonic()
@@ -27,7 +29,9 @@ class Progress:
         if sys.stderr.isatty():
             from tqdm import tqdm
 
-            self._bar = tqdm(total=total, initial=done, desc=name, unit=f" {unit}", dynamic_ncols=True)
+            self._bar = tqdm(
+                total=total, initial=done, desc=name, unit=f" {unit}", dynamic_ncols=True
+            )
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Report `count` more units, with an optional word on how it goes."""
@@ -44,7 +48,11 @@ class Progress:
         """`render: 250/1000 pictures, 31.2/s, 0:24 left, loss 0.31`."""
         rate = (self.done - self._first) / max(time.monotonic() - self._started, 1e-9)
         left = (self.total - self.done) / rate if rate > 0 else float("inf")
-        clock = f"{int(left // 60)}:{int(left % 60):02d} left" if left != float("inf") else "time left unknown"
+        clock = (
+            f"{int(left // 60)}:{int(left % 60):02d} left"
+            if left != float("inf")
+            else "time left unknown"
+        )
         text = f"{self.name}: {self.done}/{self.total} {self.unit}s, {rate:.1f}/s, {clock}"
         return f"{text}, {note}" if note else text
 

@@ -30,9 +30,17 @@ def build_overview() -> str:
     width = max(map(len, VERBS))
     lines = [f"  {verb:<{width}}  {text}" for verb, text in VERBS.items()]
     return "\n".join(
-        ["usage: norface VERB ...", "", "Identity normalization for facial expression analysis.", ""]
+        [
+            "usage: norface VERB ...",
+            "",
+            "Identity normalization for facial expression analysis.",
+            "",
+        ]
         + lines
-        + ["", "norface VERB --help tells more, with an example. First time here: norface quickstart"]
+        + [
+            "",
+            "norface VERB --help tells more, with an example. First time here: norface quickstart",
+        ]
     )
 
 

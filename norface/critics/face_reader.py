@@ -7,15 +7,20 @@ IdentityNetwork for ArcFace and for VGG's feature maps. `norface train critic` t
 
 from __future__ import annotations
 
-from typing import Literal
+import json
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from norface.config import Config
+from norface.critics.base import Card, Critic, CriticChoice, find_weights, resize_images
 from norface.data.labels import ACTION_UNITS
+from norface.errors import WeightsError
 
 UNITS = tuple(ACTION_UNITS)
 "Action units in the order of FaceReader's intensities."
@@ -57,7 +62,7 @@ class ResidualConvolution(nn.Module):
 
 
 class FaceTrunk(nn.Module):
-    """Images (N, 3, side, side), -1..1 => feature maps, one a size, the last (N, C, side/16, side/16)."""
+    """Images (N, 3, side, side), -1..1 => a feature map a size, down to (N, C, side/16, side/16)."""
 
     def __init__(self, config: FaceNetworkConfig):
         super().__init__()
@@ -78,10 +83,7 @@ class FaceTrunk(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Any side is resized (areas averaged when shrinking); returns the map of every stage."""
-        if images.shape[-1] != self.side or images.shape[-2] != self.side:
-            images = F.interpolate(
-                images, (self.side, self.side), mode="bilinear", antialias=True, align_corners=False
-            )
+        images = resize_images(images, self.side)
         maps = []
         for stage in self.stages:
             images = stage(images)
@@ -106,7 +108,8 @@ class FaceReader(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(N, 3, H, W), -1..1 => landmarks (N, 68, 2) in units of the side, intensity (N, 17) in
-        fifths of the scale (1 = intensity 5), pose (N, 3) yaw, pitch, roll in units of 30 degrees."""
+        fifths of the scale (1 = intensity 5), pose (N, 3): yaw, pitch, roll, in units of 30
+        degrees."""
         return self.read(self.trunk(images))
 
     def read(self, maps: list[Tensor]) -> dict[str, Tensor]:
@@ -142,14 +145,14 @@ class IdentityNetwork(nn.Module):
 
 
 def build_face_network(config: FaceNetworkConfig) -> FaceReader | IdentityNetwork:
-    """The network with freshly drawn weights (by `config.seed`, leaving torch's own state alone)."""
+    """The network with weights freshly drawn by `config.seed`; torch's own state is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return FaceReader(config) if config.kind == "reader" else IdentityNetwork(config)
 
 
 class CosineMarginHead(nn.Module):
-    """Large-margin softmax over training persons (CosFace, Wang et al. 2018); thrown away afterwards.
+    """Large-margin softmax over training persons (CosFace, Wang et al. 2018); not exported.
 
     embedding (N, E) unit length, person (N,) int64 => mean cross-entropy of
     s (cos - m [own class]).
@@ -164,3 +167,73 @@ class CosineMarginHead(nn.Module):
         cosine = embedding @ F.normalize(self.weight, dim=1).T
         own = F.one_hot(person, cosine.shape[1]).to(cosine.dtype)
         return F.cross_entropy(self.scale * (cosine - self.margin * own), person)
+
+
+def load_face_network(path: Path) -> FaceReader | IdentityNetwork:
+    """The network in a file that stage `critic` exported (half precision inside, float32 here).
+
+    Raises WeightsError for a file of another kind or with missing tensors.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        network = build_face_network(FaceNetworkConfig(**json.loads(metadata["network"])))
+        network.load_state_dict(tensors)
+    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(
+            f"{path}: not a critic of the synthetic world ({reason});"
+            " `norface train critic` makes one"
+        ) from None
+    return network.eval()
+
+
+class FaceReaderCritic(Critic):
+    """The small networks as critics: a reader for landmarks, expression and eyebrow, an identity
+    network for identity and perceptual; each runs once a batch.
+
+    Landmarks are in units of the side with `contour` = the jaw line; expression is the intensity
+    of all units in fifths (1 = intensity 5), eyebrow that of the units that move the brows.
+    """
+
+    contour = CONTOUR
+
+    @classmethod
+    def load(cls, kind: str, choice: CriticChoice, parts: dict[Any, Any]) -> FaceReaderCritic:
+        wanted = "identity" if kind in ("identity", "perceptual") else "reader"
+        path = find_weights(choice, f"{wanted}.safetensors", "`norface train critic` makes one")
+        key = ("synthetic", path)
+        if key not in parts:
+            parts[key] = load_face_network(path)
+        network = parts[key]
+        if network.config.kind != wanted:
+            raise WeightsError(
+                f"{path}: holds a network of kind '{network.config.kind}', critic '{kind}' needs"
+                f" '{wanted}'"
+            )
+        card = Card(
+            name=f"norface {wanted}, {network.config.side}x{network.config.side}",
+            source="norface train critic, on the embedded corpus of synthetic faces",
+            licence="Apache-2.0",
+            input_side=network.config.side,
+            notes="Knows synthetic faces only; use other critics for photographs.",
+        )
+        return cls(kind, card, network)
+
+    def __init__(self, kind: str, card: Card, network: FaceReader | IdentityNetwork):
+        super().__init__(kind, card, network.trunk)
+        self.network = network
+
+    def read(self, seen: list[Tensor]) -> Any:
+        """The trunk's maps => features of this kind."""
+        if self.kind == "perceptual":
+            return seen[-2:]
+        found = self.network.read(seen)
+        if isinstance(found, Tensor):
+            return found
+        if self.kind == "landmarks":
+            return found["landmarks"]
+        if self.kind == "expression":
+            return found["intensity"]
+        return found["intensity"][:, [UNITS.index(unit) for unit in BROW_UNITS]]

@@ -1,4 +1,4 @@
-"""Stage: what the trainer drives. A stage owns networks, losses, optimizers and data; the trainer counts."""
+"""Stage: what the trainer drives. It owns networks, losses, optimizers and data; the trainer counts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pydantic import Field
 
 from norface.config import Config
 from norface.tracking import TrackingConfig
-from norface.training.backends.base import Backend, BackendConfig
+from norface.training.backends.base import BackendConfig
 
 if TYPE_CHECKING:
     import torch
 
 
 class TrainerConfig(Config):
-    """How long to train and how often to look. Steps are global batches; images are counted over all ranks."""
+    """How long to train and how often to look. Steps are global batches."""
 
     images: int = Field(1_000_000, gt=0)
     "Pictures to train on in all, counted over all ranks; rounded up to whole global batches."
@@ -30,7 +30,7 @@ class TrainerConfig(Config):
     sample_every_steps: int = Field(1000, ge=0)
     "A sample grid is written every so many steps; 0 = only at the end."
     evaluate_every_steps: int = Field(0, ge=0)
-    "The stage's own evaluation (validation subjects) every so many steps; 0 = never while training."
+    "The stage's own evaluation (validation subjects) every so many steps; 0 = only at the end."
     save_every_steps: int = Field(1000, ge=0)
     "A checkpoint every so many steps; 0 = only at the end and when the job is asked to stop."
     keep_checkpoints: int = Field(2, gt=0)
@@ -52,7 +52,7 @@ class StageConfig(Config):
 
 
 class Stage(abc.ABC):
-    """One kind of training (mae, critic, nor, cla). Built as `SomeStage(config, backend)` on every rank."""
+    """One kind of training. Built as `SomeStage(config, backend)` on every rank."""
 
     name: str
     "Short name of the stage: mae, critic, nor, cla."
@@ -65,7 +65,7 @@ class Stage(abc.ABC):
 
     @abc.abstractmethod
     def train_batch(self, batch: dict[str, Any], step: int) -> dict[str, torch.Tensor]:
-        """One optimizer step. Returns detached scalars by name, means over this rank's part of the batch.
+        """One optimizer step. Returns detached scalars by name, means over this rank's samples.
 
         Names: losses by the paper's (adv rec perc id lm exp eye; cla imp global local), `loss` for
         what was optimised, `grad_share/NAME` where measured, `lr`.
@@ -73,14 +73,14 @@ class Stage(abc.ABC):
 
     @abc.abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """{"models": {name: {tensor name: tensor}}, "optimizers": {name: state}, "extra": plain data}."""
+        """{"models": {name: tensors by name}, "optimizers": {name: state}, "extra": plain data}."""
 
     @abc.abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
 
     def evaluate(self, step: int) -> dict[str, float]:
-        """Validation metrics (all ranks call it; the result is the same on all); {} where there are none."""
+        """Validation metrics, or {}; all ranks call it and get the same."""
         return {}
 
     def sample_grid(self) -> np.ndarray | None:

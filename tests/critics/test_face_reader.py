@@ -1,14 +1,64 @@
 """The small networks of the synthetic world."""
 
+import json
 import math
 
+import pytest
 import torch
+from safetensors.torch import save_file
 
+from norface.critics.base import CriticChoice, CriticsConfig, build_critics, read_features
 from norface.critics.face_reader import (
     CosineMarginHead,
     FaceNetworkConfig,
     build_face_network,
+    load_face_network,
 )
+from norface.errors import WeightsError
+
+
+def write_network(folder, kind):
+    """A file as stage `critic` exports it, and its CriticChoice."""
+    config = FaceNetworkConfig(kind=kind, seed=7)
+    path = folder / f"{kind}.safetensors"
+    settings = {"network": json.dumps(config.model_dump(mode="json"))}
+    save_file(build_face_network(config).state_dict(), path, settings)
+    return CriticChoice(weights=path)
+
+
+def test_five_critics_share_two_networks(tmp_path):
+    reader, identity = write_network(tmp_path, "reader"), write_network(tmp_path, "identity")
+    critics = build_critics(
+        CriticsConfig(
+            identity=identity,
+            perceptual=identity,
+            landmarks=reader,
+            expression=reader,
+            eyebrow=reader,
+        )  # fmt: skip
+    )
+    assert critics["identity"].trunk is critics["perceptual"].trunk
+    assert critics["landmarks"].trunk is critics["eyebrow"].trunk
+    images = torch.rand(2, 3, 64, 64) * 2 - 1
+    features = read_features(critics, images)
+    # Units 1, 2 and 4 are the first three of the order that all units have.
+    torch.testing.assert_close(features["eyebrow"], features["expression"][:, :3])
+    torch.testing.assert_close(features["identity"], load_face_network(identity.weights)(images))
+    assert [tuple(level.shape[1:]) for level in features["perceptual"]] == [(96, 8, 8), (128, 4, 4)]
+    assert critics["landmarks"].contour == list(range(17))
+
+
+def test_reader_in_place_of_identity_is_refused_in_one_line(tmp_path):
+    choice = write_network(tmp_path, "reader")
+    with pytest.raises(WeightsError, match="kind 'reader', critic 'identity' needs 'identity'"):
+        build_critics(CriticsConfig(identity=choice))
+
+
+def test_file_that_is_no_network_is_refused_in_one_line(tmp_path):
+    path = tmp_path / "reader.safetensors"
+    path.write_bytes(b"no weights at all")
+    with pytest.raises(WeightsError, match="reader.safetensors: not a critic"):
+        load_face_network(path)
 
 
 def test_reader_gives_landmarks_intensities_and_pose_for_any_side():

@@ -25,13 +25,13 @@ class BackendConfig(Config):
     precision: Literal["fp32", "bf16"] = "fp32"
     "bf16 = autocast of the forward passes; weights and optimizers stay fp32."
     world_size: int | None = Field(None, gt=0)
-    "Ranks that the job asked for; the run is refused when there are others. null = not checked here."
+    "Ranks that the job asked for; another number is refused. null = not checked here."
     threads: int | None = Field(None, gt=0)
     "CPU threads a rank; null = torch's own choice."
 
 
 class Backend(abc.ABC):
-    """Rank, device, wrapping and reduction. One instance a process and run; `close` it at the end."""
+    """Rank, device, wrapping and reduction. One instance a process and run; `close` it after."""
 
     rank: int
     world_size: int
@@ -68,7 +68,7 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def gather_objects(self, value: Any) -> list[Any]:
-        """Every rank's value (numbers, strings, lists of them, numpy arrays), in rank order, on all ranks."""
+        """Every rank's value (numbers, strings, lists, arrays), in rank order, on all ranks."""
 
     @abc.abstractmethod
     def barrier(self) -> None:
@@ -80,7 +80,7 @@ class Backend(abc.ABC):
 
 
 def build_backend(config: BackendConfig) -> Backend:
-    """The backend that the config names, started. Raises LaunchError on another world size than asked."""
+    """The backend that the config names, started. Raises LaunchError on another world size."""
     from norface.training.backends.accelerate import AccelerateBackend
 
     return AccelerateBackend(config)
