@@ -1,0 +1,137 @@
+"""The index file of a folder of shards: one row a sample, columnar, with byte offsets.
+
+shards.py is the way to use it; here are its columns, its reading and its writing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from norface.data.tars import Member, scan_shard, unwritable
+from norface.errors import CorpusError
+from norface.images import decode_jpeg
+
+INDEX_NAME = "index.parquet"
+
+WORDS = ("corpus", "subject", "clip", "split", "shard", "emotion")
+"Text columns of few values, kept as categories."
+NUMBERS = ("frame", "image_offset", "image_size", "json_offset", "json_size")
+
+
+def list_shards(folder: str | Path) -> list[Path]:
+    """The tars of a folder in the order of their names; [] where there is no folder."""
+    return sorted(Path(folder).glob("*.tar"))
+
+
+def shard_side(path: Path) -> int:
+    """Side in pixels of a shard's first picture."""
+    member = next(scan_shard(path), None)
+    if member is None:
+        raise CorpusError(f"{path}: holds no sample")
+    with open(path, "rb") as file:
+        file.seek(member.image_offset)
+        return decode_jpeg(file.read(member.image_size), f"{path}: {member.record.key}").shape[0]
+
+
+def write_index(folder: str | Path) -> None:
+    """Build `index.parquet` from the tars alone, for shards written by several jobs."""
+    paths = list_shards(folder)
+    if not paths:
+        raise CorpusError(f"{folder}: holds no shards")
+    save_index(
+        Path(folder), {path.name: list(scan_shard(path)) for path in paths}, shard_side(paths[0])
+    )
+
+
+def save_index(folder: Path, shards: dict[str, list[Member]], side: int) -> None:
+    """Write the index of the members of each shard, whole or not at all."""
+    table = build_table(
+        (name, member) for name, members in sorted(shards.items()) for member in members
+    )
+    refuse_duplicates(table["key"], folder)
+    temporary = folder / (INDEX_NAME + ".tmp")
+    try:
+        sizes = {name: (folder / name).stat().st_size for name in sorted(shards)}
+        metadata = {b"norface": json.dumps({"side": side, "shards": sizes}).encode()}
+        pq.write_table(table.replace_schema_metadata(metadata), temporary)
+        os.replace(temporary, folder / INDEX_NAME)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise unwritable(folder / INDEX_NAME, error) from None
+
+
+def build_table(rows: Iterable[tuple[str, Member]]) -> pa.Table:
+    """(shard name, member) pairs => the index's columns, labels nullable."""
+    rows = list(rows)
+    records = [member.record for _, member in rows]
+    columns: dict[str, pa.Array] = {
+        "key": pa.array([record.key for record in records], pa.string())
+    }
+    for word in ("corpus", "subject", "clip", "split", "emotion"):
+        columns[word] = pa.array([getattr(record, word) for record in records], pa.string())
+    columns["shard"] = pa.array([name for name, _ in rows], pa.string())
+    columns["frame"] = pa.array([record.frame for record in records], pa.int64())
+    for number in NUMBERS[1:]:
+        columns[number] = pa.array([getattr(member, number) for _, member in rows], pa.int64())
+    for prefix, field, kind in (
+        ("au", "presence", pa.int8()),
+        ("intensity", "intensity", pa.float32()),
+    ):
+        labels = [getattr(record, field) for record in records]
+        for unit in sorted({unit for one in labels for unit in one}):
+            columns[f"{prefix}_{unit}"] = pa.array([one.get(unit) for one in labels], kind)
+    return pa.table(columns)
+
+
+def refuse_duplicates(keys: pa.ChunkedArray, where: object) -> None:
+    """Raise CorpusError naming the first key that comes twice."""
+    if pc.count_distinct(keys).as_py() == len(keys):
+        return
+    counts = pc.value_counts(keys.combine_chunks())
+    twice = counts.filter(pc.greater(counts.field("counts"), 1))
+    raise CorpusError(
+        f"{where}: {len(twice)} keys come more than once, first {twice[0]['values']};"
+        " keys must be unique over all shards that are used together"
+    )
+
+
+def read_index(folder: Path) -> tuple[pa.Table, dict[str, Any]]:
+    """(table, {"side": pixels, "shards": {file name: bytes}}) of a folder. Raises CorpusError."""
+    path = folder / INDEX_NAME
+    if not path.is_file():
+        if list_shards(folder):
+            raise CorpusError(
+                f"{path}: missing beside its tars; run norface check {folder} --rebuild-index"
+            )
+        raise CorpusError(f"{folder}: no shards in this folder (no {INDEX_NAME}, no tar)")
+    try:
+        table = pq.read_table(path, read_dictionary=list(WORDS))
+        about = json.loads(table.schema.metadata[b"norface"])
+        side, sizes = about["side"], about["shards"]
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+        raise CorpusError(
+            f"{path}: damaged, or no index; run norface check {folder} --rebuild-index"
+        ) from None
+    missing = [name for name in ("key", *WORDS, *NUMBERS) if name not in table.column_names]
+    if missing:
+        raise CorpusError(f"{path}: lacks the columns {', '.join(missing)}")
+    return table.replace_schema_metadata(None), {"side": side, "shards": sizes}
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """The table in memory: words as categoricals, labels as float32 with NaN where unlabelled."""
+    for number, name in enumerate(table.column_names):
+        if name.startswith(("au_", "intensity_")):
+            table = table.set_column(number, name, table[name].cast(pa.float32()))
+        elif name in WORDS and not pa.types.is_dictionary(table[name].type):
+            table = table.set_column(number, name, table[name].dictionary_encode())
+    return table.unify_dictionaries().to_pandas()
