@@ -62,22 +62,14 @@ ask_to_stop() {
     kill -USR1 "$srun_pid" 2>/dev/null || true
 }
 
-# Ends the job: 0 is done; a stop on request or a lost node is requeued; the rest is a failure.
+# Ends the job: 0 is done, a stop on request is requeued, the rest is a failure. A lost node needs
+# nothing here: srun waits for it until Slurm takes the job back and requeues it.
 finish() { # CODE
     local code=$1
-    if ((code == 0)); then exit 0; fi
-    if ((code == RESUME_CODE)) || [[ $stop_asked ]]; then
+    if ((code == RESUME_CODE)) || [[ $code != 0 && $stop_asked ]]; then
         requeue "stopped on request (exit code $code)"
-    elif ((code != 2)) && ! all_nodes_answer; then
-        # The survivors fail before Slurm has noticed that a node is gone.
-        requeue "a node does not answer (exit code $code)"
     fi
     exit "$code"
-}
-
-all_nodes_answer() {
-    timeout 60 srun --overlap --immediate=30 --nodes="$SLURM_JOB_NUM_NODES" \
-        --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 true
 }
 
 # A job that its owner cancelled, or that Slurm has already taken back, is no longer RUNNING:
