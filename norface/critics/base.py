@@ -90,7 +90,7 @@ class CriticsConfig(Config):
 
 
 class Critic(nn.Module):
-    """A frozen judge. Subclasses implement `read`, and `look` where they have no trunk of their own.
+    """A frozen judge. Subclasses implement `read`.
 
     Critics that share a network hold the same `trunk` module and only `read` differently from its
     output; `read_features` then runs that network once. Without a trunk, `read` gets the images.
@@ -181,7 +181,7 @@ def read_features(
 
 
 def resize_images(images: torch.Tensor, side: int) -> torch.Tensor:
-    """images (N, C, H, W) => (N, C, side, side), differentiable; areas are averaged when shrinking."""
+    """images (N, C, H, W) => (N, C, side, side), areas are averaged when shrinking."""
     height, width = images.shape[-2:]
     if (height, width) == (side, side):
         return images

@@ -1,0 +1,62 @@
+"""set.json: what a set of normalized shards was made from.
+
+A set is a folder of shards with the keys and the shard numbers of its source, normally
+NORMALIZED/TARGET/GENERATOR, with `set.json` and the target's picture (`target.png`) beside them.
+The true normalized faces of the synthetic corpus are a set whose generator is `truth`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from norface.config import Config, describe
+from norface.errors import CorpusError
+
+SET_NAME = "set.json"
+TARGET_NAME = "target.png"
+TRUTH = "truth"
+"The generator's name of sets that were rendered, not generated."
+
+
+class NormalizedSet(Config):
+    """The contents of set.json."""
+
+    target: str
+    "Key of the target picture, or its file's stem where it comes from no shard."
+    generator: str
+    "First 12 hex digits of the generator file's sha256, or `truth`."
+    trained_on: list[tuple[str, str]]
+    "(corpus, subject) of every person that the generator was trained on."
+    source: str
+    "sha256 of the source's index (ShardIndex.digest)."
+    side: int
+    "Side of the pictures in pixels."
+
+
+def read_set(folder: str | Path) -> NormalizedSet:
+    """Read a set's set.json. Raises CorpusError when there is none or it is damaged."""
+    path = Path(folder) / SET_NAME
+    try:
+        return NormalizedSet.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise CorpusError(f"{folder}: holds no {SET_NAME}; not a normalized set") from None
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValidationError as error:
+        raise CorpusError(f"{path}: {describe(error, NormalizedSet)}") from None
+
+
+def write_set(folder: str | Path, card: NormalizedSet) -> None:
+    """Write set.json under another name and rename it."""
+    path = Path(folder) / SET_NAME
+    # Several jobs, each with its part of the shards, may write the same card at once.
+    temporary = path.with_name(f"{SET_NAME}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be written ({error.strerror})") from None

@@ -1,0 +1,60 @@
+"""D_res: a residual discriminator that judges patches (eq. 4)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from norface.config import Config
+
+
+class DiscriminatorConfig(Config):
+    """Sizes of the discriminator. No batch normalization: its buffers differ between ranks."""
+
+    channels: list[int] = Field([64, 128, 256, 512, 512], min_length=1)
+    "Channels after the stem, which halves the side, and after each further halving."
+    spectral_norm: bool = True
+    "Divide each weight by its largest singular value, which keeps the hinge game steady."
+
+
+class Discriminator(nn.Module):
+    """images (N, 3, S, S), -1..1 => one score a patch (N, 1, h, w); high = looks real."""
+
+    def __init__(self, config: DiscriminatorConfig):
+        super().__init__()
+        first, last = config.channels[0], config.channels[-1]
+        self.stem = nn.Conv2d(3, first, 4, stride=2, padding=1)
+        self.blocks = nn.Sequential(
+            *(
+                DownBlock(before, after)
+                for before, after in zip(config.channels, config.channels[1:], strict=False)
+            )
+        )
+        self.head = nn.Conv2d(last, 1, 3, padding=1)
+        if config.spectral_norm:
+            for module in list(self.modules()):
+                if isinstance(module, nn.Conv2d):
+                    spectral_norm(module)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, 3, S, S) => (N, 1, h, w), h = S / 2^len(channels)."""
+        return self.head(F.leaky_relu(self.blocks(self.stem(images)), 0.2))
+
+
+class DownBlock(nn.Module):
+    """maps (N, C, h, w) => (N, D, h/2, w/2): two convolutions beside a pooled 1x1 shortcut."""
+
+    def __init__(self, before: int, after: int):
+        super().__init__()
+        self.first = nn.Conv2d(before, before, 3, padding=1)
+        self.second = nn.Conv2d(before, after, 4, stride=2, padding=1)
+        self.shortcut = nn.Conv2d(before, after, 1, bias=False)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """(N, C, h, w) => (N, D, h/2, w/2)."""
+        branch = self.first(F.leaky_relu(maps, 0.2))
+        branch = self.second(F.leaky_relu(branch, 0.2))
+        return branch + self.shortcut(F.avg_pool2d(maps, 2))

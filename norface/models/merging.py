@@ -1,0 +1,67 @@
+"""Expression merging module: the original's expression into the target's tokens (eq. 1-2)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from timm.layers import Mlp
+from timm.models.vision_transformer import Block
+from torch import nn
+
+from norface.config import Config
+
+
+class MergingConfig(Config):
+    """Sizes of the merging module; its width is the encoder's."""
+
+    heads: int = Field(12, gt=0)
+    "Heads of the cross-attention and of the blocks."
+    mlp_ratio: float = Field(4.0, gt=0)
+    "Hidden width of the MLPs in units of their width."
+    blocks: int = Field(2, ge=0)
+    "Transformer blocks after the cross-attention; the paper has two."
+
+
+class ExpressionMerging(nn.Module):
+    """EMM: tokens e_o and e_t (N, P, L) => e_n (N, P, L).
+
+    Per head V_fu = softmax(Q_t K_o^T / sqrt(d_k)) V_o + V_t; the heads are joined by an output
+    projection; e_fu = V_fu + MLP(LN(V_fu)); then transformer blocks.
+    """
+
+    def __init__(self, config: MergingConfig, width: int):
+        super().__init__()
+        self.heads = config.heads
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.projection = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = Mlp(width, int(width * config.mlp_ratio))
+        self.blocks = nn.Sequential(
+            *(
+                Block(width, config.heads, config.mlp_ratio, qkv_bias=True)
+                for _ in range(config.blocks)
+            )
+        )
+        self.last_norm = nn.LayerNorm(width, eps=1e-6)
+
+    def forward(self, original: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """e_o, e_t (N, P, L) => e_n (N, P, L)."""
+        fused = self.fuse(original, target)
+        fused = fused + self.mlp(self.norm(fused))
+        return self.last_norm(self.blocks(fused))
+
+    def fuse(self, original: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """e_o, e_t (N, P, L) => V_fu of eq. 2 after the output projection (N, P, L)."""
+        query, key = self.split(self.query(target)), self.split(self.key(original))
+        value_original = self.split(self.value(original))
+        value_target = self.split(self.value(target))
+        attended = F.scaled_dot_product_attention(query, key, value_original)
+        merged = (attended + value_target).transpose(1, 2).flatten(2)
+        return self.projection(merged)
+
+    def split(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(N, P, L) => (N, heads, P, L / heads)."""
+        return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)

@@ -1,0 +1,158 @@
+"""F_nor: an original and a target face => the target's face with the original's expression.
+
+model = Normalizer(NormalizerConfig())
+normalized = model(original, target)          # (N, 3, S, S), RGB, -1..1, each
+save_generator(model, "generator.safetensors", persons=[("bp4d", "F001")])
+model, card = load_generator("generator.safetensors")
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError, model_validator
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from norface.config import Config, describe
+from norface.errors import WeightsError
+from norface.models.decoder import DecoderConfig, FacialDecoder
+from norface.models.merging import ExpressionMerging, MergingConfig
+from norface.models.vit import FaceEncoder, VitConfig
+
+METADATA = "norface"
+"The one metadata key of a generator file. One key only: safetensors orders several at random."
+
+
+class NormalizerConfig(Config):
+    """Sizes of F_nor. The defaults are the paper's: ViT-B/16 at 256x256."""
+
+    encoder: VitConfig = VitConfig()
+    "Shared face encoder E_s; its side is the picture's."
+    merging: MergingConfig = MergingConfig()
+    "Expression merging module."
+    decoder: DecoderConfig = DecoderConfig()
+    "Convolutional decoder D_f."
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> NormalizerConfig:
+        doublings = len(self.decoder.channels) - 1
+        if self.encoder.patch != 2**doublings:
+            raise ValueError(
+                f"decoder.channels has {doublings + 1} entries, which doubles the token grid"
+                f" {doublings} times; encoder.patch {self.encoder.patch} needs a power of two"
+                " with log2(patch) + 1 entries"
+            )
+        if self.encoder.width % self.merging.heads:
+            raise ValueError(
+                f"encoder.width {self.encoder.width} is not a multiple of merging.heads"
+                f" {self.merging.heads}"
+            )
+        return self
+
+    @property
+    def side(self) -> int:
+        """Side of the pictures in pixels."""
+        return self.encoder.side
+
+
+class Normalizer(nn.Module):
+    """F_nor: E_s, the merging module and D_f."""
+
+    def __init__(self, config: NormalizerConfig):
+        super().__init__()
+        self.config = config
+        width, grid = config.encoder.width, config.encoder.grid
+        self.encoder = FaceEncoder(config.encoder)
+        self.merging = ExpressionMerging(config.merging, width)
+        self.decoder = FacialDecoder(config.decoder, width=width, grid=grid)
+
+    def forward(self, original: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """I_o, I_t (N, 3, S, S), -1..1 => I_n (N, 3, S, S), -1..1, float32."""
+        tokens = self.encode(torch.cat([original, target]))
+        return self.merge_decode(*tokens.chunk(2))
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """Eq. 1: images (N, 3, S, S), -1..1 => tokens (N, P, L)."""
+        return self.encoder(images)
+
+    def merge_decode(self, original: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """e_o, e_t (N, P, L) => I_n (N, 3, S, S), -1..1, float32."""
+        return self.decoder(self.merging(original, target)).float()
+
+
+class GeneratorCard(Config):
+    """What a generator file says of itself."""
+
+    architecture: NormalizerConfig
+    "Sizes of the network."
+    side: int
+    "Side of the pictures in pixels."
+    persons: list[tuple[str, str]]
+    "(corpus, subject) of everyone that it was trained on, originals and targets."
+    images: int = 0
+    "Pictures that it was trained on, with repetition."
+
+
+def save_generator(
+    model: Normalizer, path: str | Path, *, persons: Sequence[tuple[str, str]], images: int = 0
+) -> None:
+    """Write the weights (fp32) and the card as safetensors; equal weights give equal bytes.
+
+    Raises WeightsError when the file cannot be written; nothing half-written stays.
+    """
+    path = Path(path)
+    card = GeneratorCard(
+        architecture=model.config, side=model.config.side, persons=sorted(persons), images=images
+    )
+    tensors = {
+        name: tensor.detach().float().cpu().contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    text = json.dumps(card.model_dump(mode="json"), sort_keys=True)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, str(temporary), metadata={METADATA: text})
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise WeightsError(f"{path}: cannot be written ({error})") from None
+
+
+def load_generator(
+    path: str | Path, device: torch.device | str = "cpu"
+) -> tuple[Normalizer, GeneratorCard]:
+    """The network in evaluation mode and its card. Raises WeightsError for any other file."""
+    card, tensors = read_generator(Path(path))
+    model = Normalizer(card.architecture)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise WeightsError(f"{path}: does not fit the sizes that it states ({reason})") from None
+    return model.eval().to(device), card
+
+
+def read_generator(path: Path) -> tuple[GeneratorCard, dict[str, torch.Tensor]]:
+    """Card and tensors of a generator file."""
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such generator; `norface train nor` writes one")
+    try:
+        with safe_open(str(path), "pt") as file:
+            text = (file.metadata() or {}).get(METADATA)
+            tensors: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: not a whole safetensors file ({error})") from None
+    if text is None:
+        raise WeightsError(f"{path}: safetensors without a generator's card; not a generator file")
+    try:
+        return GeneratorCard.model_validate_json(text), tensors
+    except ValidationError as error:
+        raise WeightsError(f"{path}: its card is wrong: {describe(error, GeneratorCard)}") from None

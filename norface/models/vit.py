@@ -1,0 +1,77 @@
+"""Face encoder: a vision transformer that keeps its patch tokens (eq. 1)."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field, model_validator
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from norface.config import Config
+
+
+class VitConfig(Config):
+    """Sizes of a vision transformer. The defaults are the paper's: ViT-B/16 at 256x256."""
+
+    side: int = Field(256, gt=0)
+    "Side of the picture in pixels."
+    patch: int = Field(16, gt=0)
+    "Side of a patch in pixels."
+    width: int = Field(768, gt=0)
+    "L: numbers a token."
+    depth: int = Field(12, gt=0)
+    "Transformer blocks."
+    heads: int = Field(12, gt=0)
+    "Attention heads of a block."
+    mlp_ratio: float = Field(4.0, gt=0)
+    "Hidden width of a block's MLP in units of its width."
+    class_token: bool = True
+    "Carry a class token through the blocks (MAE weights have one); it is dropped at the end."
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    "Per-channel mean, on 0..1, that the weights expect; MAE's want ImageNet's 0.485 0.456 0.406."
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    "Per-channel standard deviation, on 0..1; ImageNet's is 0.229 0.224 0.225."
+    gradient_checkpointing: bool = False
+    "Recompute the blocks in the backward pass: less memory, a third more work."
+
+    @model_validator(mode="after")
+    def _check_divisions(self) -> VitConfig:
+        if self.side % self.patch:
+            raise ValueError(f"side {self.side} is not a multiple of patch {self.patch}")
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        return self
+
+    @property
+    def grid(self) -> int:
+        """Patches along a side; P = grid^2."""
+        return self.side // self.patch
+
+
+class FaceEncoder(nn.Module):
+    """E_s: images (N, 3, S, S), -1..1 => tokens (N, P, L), row by row, without class token."""
+
+    def __init__(self, config: VitConfig):
+        super().__init__()
+        self.config = config
+        self.vit = VisionTransformer(
+            img_size=config.side,
+            patch_size=config.patch,
+            embed_dim=config.width,
+            depth=config.depth,
+            num_heads=config.heads,
+            mlp_ratio=config.mlp_ratio,
+            class_token=config.class_token,
+            num_classes=0,
+            global_pool="",
+        )
+        self.vit.set_grad_checkpointing(config.gradient_checkpointing)
+        # x * 0.5 + 0.5 brings -1..1 to 0..1, where mean and std are given: one scale and one shift.
+        mean, std = torch.tensor(config.mean), torch.tensor(config.std)
+        self.register_buffer("scale", (0.5 / std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("shift", ((0.5 - mean) / std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """images (N, 3, S, S), -1..1 => tokens (N, P, L)."""
+        tokens = self.vit.forward_features(images * self.scale + self.shift)
+        return tokens[:, self.vit.num_prefix_tokens :]
