@@ -2,8 +2,8 @@
 
 BlazeFace sees 128x128 pixels and upright faces. So the whole photograph is looked at first, and
 only where that finds nothing, turned views and then overlapping parts of it. Every proposal is cut
-out upright and given to the mesh, whose eye line and extent cut it out again until the line stays put:
-that makes the five points independent of where and how the proposal lay.
+out upright and given to the mesh, whose eye line and extent cut it out again until the line stays
+put: that makes the five points independent of where and how the proposal lay.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class MediaPipeDetector(FaceDetector):
     """Faces by BlazeFace, five points by the 478-point mesh."""
 
     def __init__(self, task_file: Path):
-        graphs, _ = read_task_file(task_file)
+        graphs = read_task_file(task_file)
         self.proposer = BlazeFace(graphs["face_detector"]).eval()
         self.mesh = FaceMesh(graphs["face_landmarks_detector"]).eval()
 

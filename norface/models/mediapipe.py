@@ -7,7 +7,6 @@ mediapipe/tasks/cc/vision/face_landmarker/face_blendshapes_graph.cc and the cano
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import zipfile
@@ -88,8 +87,11 @@ def find_task_file(path: str | Path | None = None) -> Path | None:
     return None
 
 
-def read_task_file(path: Path) -> tuple[dict[str, TFLiteGraph], str]:
-    """The graphs of a .task file by name (`face_detector`, ...) and the file's sha256."""
+def read_task_file(path: Path) -> dict[str, TFLiteGraph]:
+    """The graphs of a .task file by name: face_detector, face_landmarks_detector, face_blendshapes.
+
+    Raises WeightsError for another file, or where the package that reads it is not installed.
+    """
     if importlib.util.find_spec("tflite") is None:
         raise WeightsError(
             "MediaPipe's networks need the package tflite; pip install norface[faces]"
@@ -101,7 +103,7 @@ def read_task_file(path: Path) -> tuple[dict[str, TFLiteGraph], str]:
                 graphs[name] = TFLiteGraph(archive.read(f"{name}.tflite"), f"{path}:{name}.tflite")
     except (OSError, zipfile.BadZipFile, KeyError) as error:
         raise WeightsError(f"{path}: not a face_landmarker.task file ({error})") from None
-    return graphs, hashlib.sha256(path.read_bytes()).hexdigest()
+    return graphs
 
 
 class BlazeFace(nn.Module):
