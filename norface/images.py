@@ -75,7 +75,7 @@ def read_photo(path: str | Path) -> np.ndarray:
 def decode_photo(data: bytes, name: str) -> np.ndarray:
     """As `read_photo`, from bytes; `name` is used in errors."""
     try:
-        picture = Image.open(io.BytesIO(data))
+        picture: Image.Image = Image.open(io.BytesIO(data))
         if picture.width * picture.height > MAX_PIXELS:
             raise CorpusError(
                 f"{name}: {picture.width}x{picture.height} is more than 100 megapixels; refused"

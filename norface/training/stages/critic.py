@@ -24,6 +24,8 @@ from norface.critics.face_reader import (
     UNITS,
     CosineMarginHead,
     FaceNetworkConfig,
+    FaceReader,
+    IdentityNetwork,
     build_face_network,
 )
 from norface.data.labels import DETECTION_UNITS, unit_name
@@ -32,6 +34,7 @@ from norface.data.shards import ShardIndex
 from norface.errors import ConfigError
 from norface.images import to_image
 from norface.training.backends.base import Backend
+from norface.training.schedule import ScheduleConfig
 from norface.training.seeding import sample_rng
 from norface.training.stage import Stage, StageConfig
 
@@ -64,19 +67,20 @@ class CriticConfig(StageConfig):
     """Settings of `norface train critic`."""
 
     name: str = "critic"
-    data: DataConfig = DataConfig()
+    data: DataConfig
     network: FaceNetworkConfig = FaceNetworkConfig()
     losses: CriticLossConfig = CriticLossConfig()
     augment: AugmentConfig = AugmentConfig()
     learning_rate: float = Field(2e-3, gt=0)
-    "Peak rate of AdamW; warmed up over the first 2 % of steps, then a cosine to zero."
+    "Peak rate of AdamW."
+    schedule: ScheduleConfig = ScheduleConfig(kind="cosine", warmup_steps=200)
     weight_decay: float = Field(0.01, ge=0)
     held_out: int = Field(100, ge=2)
     "Persons (the last in order) kept for measuring only."
 
 
 class LabelledFaces(torch.utils.data.Dataset):
-    """Draw => image (3, S, S), landmarks (68, 2), intensity (17), pose (3), person; NaN = unknown."""
+    """Draw => image (3, S, S), landmarks (68, 2), intensity (17), pose (3), person; NaN unknown."""
 
     def __init__(self, index: ShardIndex, config: CriticConfig, *, augmented: bool):
         self.index, self.config, self.augmented = index, config, augmented
@@ -87,7 +91,9 @@ class LabelledFaces(torch.utils.data.Dataset):
         landmarks = np.full((68, 2), np.nan, np.float32)
         if record.landmarks is not None:
             landmarks[:] = record.landmarks
-        pose = np.full(3, np.nan, np.float32) if record.pose is None else np.float32(record.pose)
+        pose = np.full(3, np.nan, np.float32)
+        if record.pose is not None:
+            pose[:] = record.pose
         return {
             "key": record.key,
             "image": to_image(self.index.read_pixels(draw.row)),
@@ -165,19 +171,14 @@ class CriticStage(Stage):
         self.test_faces = LabelledFaces(
             index.select(subjects=persons[-config.held_out :]), config, augmented=False
         )
-        network = build_face_network(config.network).to(memory_format=torch.channels_last)
-        self.parts = torch.nn.ModuleDict({"network": network})
-        if config.network.kind == "identity":
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(config.seed)
-                count = len(self.train_faces.person_of)
-                self.parts["head"] = CosineMarginHead(config.network.embedding, count)
-        self.model = backend.prepare(JointModel(self.parts, config))
+        self.network = build_face_network(config.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        persons_trained = len(self.train_faces.person_of)
+        self.model = backend.prepare(JudgedFaces(self.network, config, persons_trained))
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         batch = config.trainer.batch_per_rank * backend.world_size
-        self.total_steps = math.ceil(config.trainer.images / batch)
+        self.steps = math.ceil(config.trainer.images / batch)
         self.steps_per_epoch = len(self.train_faces.index) // batch
 
     def batches(self, start_step: int) -> Iterator[dict[str, Any]]:
@@ -191,16 +192,9 @@ class CriticStage(Stage):
         )
         return iter(build_loader(self.train_faces, sampler, workers=self.config.data.workers))
 
-    def learning_rate(self, step: int) -> float:
-        """Warm-up over the first 2 % of the steps, then half a cosine to zero."""
-        warm = max(1, self.total_steps // 50)
-        rest = (step - warm) / max(1, self.total_steps - warm)
-        return self.config.learning_rate * min(
-            (step + 1) / warm, 0.5 * (1 + math.cos(math.pi * min(max(rest, 0), 1)))
-        )
-
     def train_batch(self, batch: dict[str, Any], step: int) -> dict[str, Tensor]:
-        rate = self.learning_rate(step)
+        factor = self.config.schedule.factor(step, self.steps)
+        rate = self.config.learning_rate * factor
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
@@ -222,7 +216,7 @@ class CriticStage(Stage):
     @torch.no_grad()
     def evaluate(self, step: int) -> dict[str, float]:
         """On held-out persons: r per unit, landmark and yaw error; of an identity network, AUC."""
-        network = self.backend.unwrap(self.model).parts["network"].eval()
+        network = self.network.eval()
         outputs, truths = [], []
         rows = list(range(len(self.test_faces.index)))
         for start in range(0, len(rows), 128):
@@ -253,26 +247,30 @@ class CriticStage(Stage):
         self.optimizer.load_state_dict(state["optimizers"]["critic"])
 
     def export(self, folder: Path) -> None:
-        network = self.backend.unwrap(self.model).parts["network"]
         tensors = {
             name: value.detach().cpu().contiguous().half() if value.is_floating_point() else value
-            for name, value in network.state_dict().items()
+            for name, value in self.network.state_dict().items()
         }
         settings = json.dumps(self.config.network.model_dump(mode="json"))
         save_file(tensors, folder / "critic.safetensors", {"network": settings})
 
 
-class JointModel(torch.nn.Module):
-    """Network and head behind one forward pass, as DistributedDataParallel wants it."""
+class JudgedFaces(torch.nn.Module):
+    """Network and losses behind one forward pass, as DistributedDataParallel wants it."""
 
-    def __init__(self, parts: torch.nn.ModuleDict, config: CriticConfig):
+    def __init__(self, network: FaceReader | IdentityNetwork, config: CriticConfig, persons: int):
         super().__init__()
-        self.parts, self.weights = parts, config.losses
+        self.network, self.weights = network, config.losses
+        if isinstance(network, IdentityNetwork):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(config.seed)
+                self.head = CosineMarginHead(config.network.embedding, persons)
 
     def forward(self, image: Tensor, truth: dict[str, Any]) -> dict[str, Tensor]:
-        found = self.parts["network"](image)
+        """Images (N, 3, S, S) and their labels => weighted losses by name."""
+        found = self.network(image)
         if isinstance(found, Tensor):
-            return {"identity": self.parts["head"](found, truth["person"])}
+            return {"identity": self.head(found, truth["person"])}
         return {
             name: getattr(self.weights, name) * masked_mse(found[name], truth[name])
             for name in ("landmarks", "intensity", "pose")
