@@ -1,4 +1,4 @@
-"""Stage: what the trainer drives. It owns networks, losses, optimizers and data; the trainer counts."""
+"""Stage: what the trainer drives. It owns networks, losses and data; the trainer counts."""
 
 from __future__ import annotations
 
@@ -58,6 +58,10 @@ class Stage(abc.ABC):
     "Short name of the stage: mae, critic, nor, cla."
     steps_per_epoch: int
     "Global batches in one pass over the data."
+    total_steps: int | None = None
+    "Steps that the stage wants in all where it counts in epochs; None = as `trainer.images` says."
+    evaluate_every_steps: int | None = None
+    "The stage's own rhythm of `evaluate` (an epoch, say); None = as the trainer's config says."
 
     @abc.abstractmethod
     def batches(self, start_step: int) -> Iterator[dict[str, Any]]:

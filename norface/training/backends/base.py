@@ -66,6 +66,15 @@ class Backend(abc.ABC):
     def all_reduce_sum(self, value: torch.Tensor) -> torch.Tensor:
         """Sum over ranks of a tensor, without gradient."""
 
+    def gather_rows(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows (B, ...) of every rank => (world_size x B, ...) on all ranks, with gradient.
+
+        For a loss over the global batch that every rank computes alike (see collectives.py).
+        """
+        from norface.training.backends.collectives import gather_rows
+
+        return gather_rows(rows, rank=self.rank, world_size=self.world_size)
+
     @abc.abstractmethod
     def gather_objects(self, value: Any) -> list[Any]:
         """Every rank's value (numbers, strings, lists, arrays), in rank order, on all ranks."""
@@ -77,6 +86,10 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def close(self) -> None:
         """Leave the process group (if this backend made it), so that the process ends with 0."""
+
+    @abc.abstractmethod
+    def abandon(self) -> None:
+        """Leave after a failure: as `close`, but without waiting for the other ranks."""
 
 
 def build_backend(config: BackendConfig) -> Backend:

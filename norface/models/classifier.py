@@ -1,0 +1,179 @@
+"""F_cla: original and normalized faces => action units or emotions (section 3.2)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from norface.config import Config
+from norface.errors import WeightsError
+from norface.models.convolutional import ConvConfig, ConvExtractor
+from norface.models.moe import MixtureOfExperts, MoEConfig, RouterStatistics
+from norface.models.vit import FaceEncoder, VitConfig
+
+
+class ClassifierConfig(Config):
+    """What F_cla is made of. The defaults are the paper's."""
+
+    extractor: Literal["vit", "conv"] = "vit"
+    "E_f, shared by all streams: a vision transformer, or a small network for small budgets."
+    vit: VitConfig = VitConfig()
+    conv: ConvConfig = ConvConfig()
+    moe: MoEConfig = MoEConfig()
+    "Every MoE block."
+    input_moe: bool = True
+    "M_i, one MoE block a stream; false = identity (Table 11)."
+    output_moe: bool = True
+    "M_o, an MoE block over the streams together; false = identity (Table 11)."
+
+    @property
+    def side(self) -> int:
+        """Side of the pictures that E_f reads."""
+        return self.vit.side if self.extractor == "vit" else self.conv.side
+
+
+class TokenExtractor(nn.Module):
+    """images (N, 3, S, S), -1..1 => representations (N, L): the mean over the encoder's tokens."""
+
+    def __init__(self, config: VitConfig):
+        super().__init__()
+        self.encoder = FaceEncoder(config)
+        self.norm = nn.LayerNorm(config.width)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.encoder(images).mean(dim=1))
+
+
+class FeatureAdapter(nn.Module):
+    """Precomputed features (N, F) => e_n (N, L), after standardization by the train subjects."""
+
+    def __init__(self, features: int, width: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("std", torch.ones(features))
+        self.project = nn.Linear(features, width)
+        self.norm = nn.LayerNorm(width)
+
+    def fit(self, features: torch.Tensor) -> None:
+        """Take mean and standard deviation of the train subjects' features (N, F)."""
+        self.mean.copy_(features.mean(dim=0))
+        self.std.copy_(features.std(dim=0, correction=0).clamp_min(1e-6))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.project((features - self.mean) / self.std))
+
+
+class Classifier(nn.Module):
+    """F_cla: E_f -> M_i a stream -> concatenation -> M_o -> linear head.
+
+    images: pictures of `image_streams` streams, the original first, each (N, 3, S, S), -1..1;
+    features: (N, feature_width) in the place of a normalized stream (Table 9), where that is not 0.
+    Returns logits (N, outputs) and the statistics of every router, input blocks first.
+    """
+
+    def __init__(
+        self,
+        config: ClassifierConfig,
+        *,
+        outputs: int,
+        image_streams: int = 1,
+        feature_width: int = 0,
+    ):
+        super().__init__()
+        self.config = config
+        self.shape = {
+            "outputs": outputs,
+            "image_streams": image_streams,
+            "feature_width": feature_width,
+        }
+        if config.extractor == "vit":
+            self.extractor: nn.Module = TokenExtractor(config.vit)
+            width = config.vit.width
+        else:
+            self.extractor = ConvExtractor(config.conv)
+            width = config.conv.width
+        self.adapter = FeatureAdapter(feature_width, width) if feature_width else None
+        streams = image_streams + bool(feature_width)
+        inputs = [MixtureOfExperts(width, config.moe) for _ in range(streams)]
+        self.input_moe = nn.ModuleList(inputs if config.input_moe else [])
+        both = streams * width
+        self.output_moe = MixtureOfExperts(both, config.moe) if config.output_moe else None
+        self.head = nn.Linear(both, outputs)
+
+    @property
+    def router_shape(self) -> tuple[int, int]:
+        """(routers, experts) of the noise that one sample draws in training."""
+        if not self.config.moe.experts:
+            return 0, 0
+        return len(self.input_moe) + (self.output_moe is not None), self.config.moe.experts
+
+    def forward(
+        self,
+        images: Sequence[torch.Tensor],
+        features: torch.Tensor | None = None,
+        noise: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, list[RouterStatistics]]:
+        """`noise`: standard normal (N, *router_shape) keyed by sample, in training only."""
+        # One pass over all streams: E_f is shared, and a larger batch is the faster one.
+        parts = list(self.extractor(torch.cat(list(images))).chunk(len(images)))
+        if self.adapter is not None:
+            parts.append(self.adapter(features))
+        draws = iter([] if noise is None else noise.unbind(dim=1))
+        statistics: list[RouterStatistics] = []
+
+        def refine(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
+            y, decided = block(x, next(draws, None))
+            if decided is not None:
+                statistics.append(decided)
+            return y
+
+        if self.input_moe:
+            parts = [refine(block, x) for block, x in zip(self.input_moe, parts, strict=True)]
+        together = torch.cat(parts, dim=1)
+        if self.output_moe is not None:
+            together = refine(self.output_moe, together)
+        return self.head(together), statistics
+
+
+def save_classifier(
+    path: str | Path, model: Classifier, state: dict[str, torch.Tensor], about: dict[str, Any]
+) -> None:
+    """Write weights `state` with the architecture and `about` (task, targets, ...) as metadata."""
+    path = Path(path)
+    described = {"config": model.config.model_dump(mode="json"), **model.shape, **about}
+    temporary = path.with_name(path.name + ".tmp")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    save_file(tensors, temporary, metadata={"norface": json.dumps(described)})
+    temporary.replace(path)
+
+
+def load_classifier(path: str | Path) -> tuple[Classifier, dict[str, Any]]:
+    """Read what `save_classifier` wrote, in eval mode on the CPU. Raises WeightsError."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path}: not a readable classifier file ({error})") from None
+    if "norface" not in metadata:
+        raise WeightsError(f"{path}: holds no description of a classifier; train one first")
+    about = json.loads(metadata["norface"])
+    try:
+        model = Classifier(
+            ClassifierConfig.model_validate(about["config"]),
+            outputs=about["outputs"],
+            image_streams=about["image_streams"],
+            feature_width=about["feature_width"],
+        )
+        model.load_state_dict(tensors)
+    except (KeyError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{path}: does not fit this version's classifier ({reason})") from None
+    return model.eval(), about
