@@ -1,0 +1,78 @@
+"""Predictions travel through parquet whole, or are refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from norface.errors import CorpusError
+from norface.evaluation.predictions import (
+    read_predictions,
+    require_keys,
+    tabulate,
+    write_predictions,
+)
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    return tabulate(
+        keys=["a_1_c_0", "a_1_c_1", "a_2_c_0"],
+        subjects=["1", "1", "2"],
+        fold="test=part1",
+        targets=["AU1", "AU12"],
+        truth=np.array([[1, 0], [0, np.nan], [1, 1]]),
+        scores=np.array([[0.9, 0.2], [0.1, 0.3], [0.4, 0.8]]),
+    )
+
+
+def test_predictions_come_back_with_missing_truth_as_missing(tmp_path, table):
+    path = tmp_path / "predictions.parquet"
+    write_predictions(table, path, task="au")
+    found, task = read_predictions(path)
+    pd.testing.assert_frame_equal(found, table, check_dtype=False)
+    assert task == "au"
+    assert pd.read_parquet(path)["truth"].isna().sum() == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_doubled_row_is_refused_by_name(tmp_path, table):
+    with pytest.raises(CorpusError, match="a_1_c_0 has AU1 more than once"):
+        write_predictions(pd.concat([table, table.iloc[:1]]), tmp_path / "x.parquet", task="au")
+
+
+def test_a_key_that_lacks_a_target_is_refused_by_name(tmp_path, table):
+    with pytest.raises(CorpusError, match="a_2_c_0 has 1 of 2 targets"):
+        write_predictions(table.iloc[:-1], tmp_path / "x.parquet", task="au")
+
+
+def test_a_score_that_is_no_number_is_refused(tmp_path, table):
+    table.loc[2, "score"] = np.nan
+    with pytest.raises(CorpusError, match="score of a_1_c_1 is not a finite number"):
+        write_predictions(table, tmp_path / "x.parquet", task="au")
+
+
+def test_keys_must_be_exactly_those_of_the_fold(table):
+    require_keys(table, ["a_1_c_0", "a_1_c_1", "a_2_c_0"], "p")
+    with pytest.raises(CorpusError, match="1 keys are missing, first a_3_c_0"):
+        require_keys(table, ["a_1_c_0", "a_1_c_1", "a_2_c_0", "a_3_c_0"], "p")
+    with pytest.raises(CorpusError, match="1 keys are not of this fold, first a_2_c_0"):
+        require_keys(table, ["a_1_c_0", "a_1_c_1"], "p")
+
+
+def test_somebody_elses_table_says_its_task_by_its_values(tmp_path, table):
+    path = tmp_path / "theirs.parquet"
+    table.to_parquet(path)
+    assert read_predictions(path)[1] == "au"
+    table.assign(truth=table["truth"] * 3).to_parquet(path)
+    assert read_predictions(path)[1] == "intensity"
+
+
+def test_a_table_without_a_column_is_refused(tmp_path, table):
+    path = tmp_path / "theirs.parquet"
+    table.drop(columns="fold").to_parquet(path)
+    with pytest.raises(CorpusError, match="no column fold"):
+        read_predictions(path)
+    with pytest.raises(CorpusError, match="no such file"):
+        read_predictions(tmp_path / "none.parquet")
