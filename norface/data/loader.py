@@ -1,0 +1,197 @@
+"""Samples in the right order: exact epochs, equal for any number of ranks, resumed by step alone.
+
+index = config.open()
+dataset = FaceDataset(index, side=64, seed=0)
+sampler = GlobalBatchSampler(
+    len(index), batch_per_rank=8, rank=0, world_size=1, seed=0, start_step=120
+)
+for batch in build_loader(dataset, sampler, workers=2): ...   # without end
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from pydantic import Field
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from norface.config import Config
+from norface.data.shards import ShardIndex
+from norface.errors import ConfigError, CorpusError
+from norface.images import resize_pixels, to_image
+from norface.training.seeding import sample_key, sample_rng
+
+
+class DataConfig(Config):
+    """Which samples to read, and how."""
+
+    shards: list[Path] = Field(min_length=1)
+    "Folders of shards, read as one."
+    workers: int = Field(0, ge=0)
+    "Processes that read and decode beside each rank; 0 = in the training process itself."
+    reader: Literal["index", "stream"] = "index"
+    "index = random access, exact epochs and resume; stream = tars in a row through webdataset."
+    split: str | None = None
+    "Only this official split (train, test); null = all."
+    subjects: list[str] | None = None
+    "Only these persons, each written corpus/subject; null = all."
+
+    def open(self) -> ShardIndex:
+        """The index of the chosen samples. Raises CorpusError, ConfigError."""
+        persons = None
+        if self.subjects is not None:
+            pairs = [tuple(person.split("/")) for person in self.subjects]
+            for pair, person in zip(pairs, self.subjects, strict=True):
+                if len(pair) != 2:
+                    raise ConfigError(f"subjects: found '{person}'; expected corpus/subject")
+            persons = pairs
+        return ShardIndex.open(self.shards).select(persons, self.split)
+
+
+class Draw(NamedTuple):
+    """One sample to read: its row in the index and its place in the global order."""
+
+    row: int
+    epoch: int
+    position: int
+    "Place in the epoch's global order; with seed and epoch it keys all random draws of the sample."
+    partner: int = -1
+    "Row of the sample of the same global batch to mix it with; -1 = none was drawn."
+
+
+class GlobalBatchSampler(Sampler[list[Draw]]):
+    """Endless batches of one rank, from global step `start_step` on.
+
+    Every epoch is a permutation keyed by (seed, epoch), cut into global batches of batch_per_rank x
+    world_size; rank r takes the r-th contiguous part of each. The last partial global batch of an
+    epoch is dropped; all other samples come exactly once an epoch. With `partners`, each draw names
+    another sample of its global batch (a permutation keyed by the step), wherever its rank may be.
+
+    Raises CorpusError when there are fewer samples than one global batch holds.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        *,
+        batch_per_rank: int,
+        rank: int,
+        world_size: int,
+        seed: int,
+        shuffle: bool = True,
+        start_step: int = 0,
+        partners: bool = False,
+    ):
+        self.global_batch = batch_per_rank * world_size
+        if length < self.global_batch:
+            raise CorpusError(
+                f"{length} samples are fewer than one global batch of {self.global_batch}"
+                f" ({world_size} ranks x {batch_per_rank}); choose more data or a smaller batch"
+            )
+        self.length, self.seed, self.shuffle = length, seed, shuffle
+        self.start_step, self.partners = start_step, partners
+        self._part = slice(rank * batch_per_rank, (rank + 1) * batch_per_rank)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole global batches in one epoch."""
+        return self.length // self.global_batch
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Rows (length,) in the global order of an epoch."""
+        if not self.shuffle:
+            return np.arange(self.length)
+        generator = np.random.PCG64(sample_key(self.seed, epoch, 0, "order"))
+        return np.random.Generator(generator).permutation(self.length)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        epoch, first = divmod(self.start_step, self.steps_per_epoch)
+        while True:
+            order = self.order(epoch)
+            for step in range(first, self.steps_per_epoch):
+                yield self._batch(order, epoch, step)
+            epoch, first = epoch + 1, 0
+
+    def _batch(self, order: np.ndarray, epoch: int, step: int) -> list[Draw]:
+        start = step * self.global_batch
+        rows = order[start : start + self.global_batch]
+        partners = np.full(self.global_batch, -1)
+        if self.partners:
+            generator = np.random.PCG64(sample_key(self.seed, epoch, start, "partners"))
+            partners = rows[np.random.Generator(generator).permutation(self.global_batch)]
+        return [
+            Draw(int(row), epoch, start + position, int(partner))
+            for position, row, partner in zip(
+                range(self._part.start, self._part.stop),
+                rows[self._part],
+                partners[self._part],
+                strict=True,
+            )
+        ]
+
+
+def every_sample_once(length: int, rank: int, world_size: int) -> list[int]:
+    """Rows of a rank's contiguous share, for evaluation: none twice, none left out."""
+    return list(range(rank * length // world_size, (rank + 1) * length // world_size))
+
+
+def batches_once(rows: Sequence[int], *, batch: int) -> list[list[Draw]]:
+    """Rows in their order as batches for `build_loader`; the last may be smaller."""
+    draws = [Draw(row, 0, row) for row in rows]
+    return [draws[start : start + batch] for start in range(0, len(draws), batch)]
+
+
+def build_loader(
+    dataset: Dataset[Any],
+    sampler: Iterable[list[Draw]],
+    *,
+    workers: int,
+    collate: Callable[[list[Any]], Any] | None = None,
+) -> DataLoader[Any]:
+    """A loader of batches in the sampler's order; workers change the speed, never the batches."""
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=collate,
+        worker_init_fn=_one_thread,
+        pin_memory=torch.cuda.is_available(),
+        # Else making the iterator consumes the global generator, and a resumed run draws otherwise.
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+def _one_thread(_: int) -> None:
+    """Workers share the cores: each takes one."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+
+
+class FaceDataset(Dataset[dict[str, Any]]):
+    """One picture a draw: {"key", "row", "epoch", "position", "image": float32 (3, S, S), -1..1}.
+
+    S is `side`, or the side of the shards. With `flip`, half of the draws are mirrored.
+    """
+
+    def __init__(self, index: ShardIndex, *, side: int | None, seed: int, flip: bool = False):
+        self.index, self.side, self.seed, self.flip = index, side or index.side, seed, flip
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        pixels = resize_pixels(self.index.read_pixels(draw.row), self.side)
+        if self.flip and sample_rng(self.seed, draw.epoch, draw.position, "flip").random() < 0.5:
+            pixels = pixels[:, ::-1]
+        return {
+            "key": self.index.key_of(draw.row),
+            "row": draw.row,
+            "epoch": draw.epoch,
+            "position": draw.position,
+            "image": to_image(pixels),
+        }
