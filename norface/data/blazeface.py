@@ -1,8 +1,9 @@
 """Finding faces with MediaPipe's networks: BlazeFace proposes, the face mesh confirms and refines.
 
 BlazeFace sees 128x128 pixels and upright faces. So the whole photograph is looked at first, and
-only where that finds nothing, turned views and then overlapping parts of it. Every proposal is cut
-out upright and given to the mesh, whose eye line and extent cut it out again until the line stays
+only where that finds nothing, turned views and then overlapping parts of it. Every proposal is
+looked at from four sides, because upside down it also resembles a face; the best is cut out upright
+and given to the mesh, whose eye line and extent cut it out again until the line stays
 put: that makes the five points independent of where and how the proposal lay.
 """
 
@@ -56,9 +57,13 @@ class MediaPipeDetector(FaceDetector):
             return []
         for views in _levels(width, height):
             faces = []
-            for score, square in self._propose(pixels, views):
+            crops = [
+                warp_picture(pixels, view, BlazeFace.SIDE, border=cv2.BORDER_CONSTANT)
+                for view in views
+            ]
+            for score, square in self._propose(crops, views):
                 if all(_overlap(_box(square), face.box) < OVERLAP for face in faces):
-                    face = self._refine(pixels, square, score)
+                    face = self._refine(pixels, *self._turn_upright(pixels, score, square))
                     if face and all(_overlap(face.box, other.box) < OVERLAP for other in faces):
                         faces.append(face)
             if faces:
@@ -66,14 +71,15 @@ class MediaPipeDetector(FaceDetector):
         return []
 
     def _propose(
-        self, pixels: np.ndarray, views: list[np.ndarray]
+        self, crops: list[np.ndarray], views: list[np.ndarray]
     ) -> list[tuple[float, np.ndarray]]:
-        """Squares (4 corners, upright in the face's own frame) with their scores, best first."""
-        side, found = BlazeFace.SIDE, []
-        crops = np.stack(
-            [warp_picture(pixels, view, side, border=cv2.BORDER_CONSTANT) for view in views]
-        )
-        for view, scores, faces in zip(views, *self.proposer(to_image(crops)), strict=True):
+        """Squares (4 corners, upright in the face's own frame) with their scores, best first.
+
+        A view is the matrix photograph => crop (128, 128, 3).
+        """
+        found = []
+        seen = self.proposer(to_image(np.stack(crops)))
+        for view, scores, faces in zip(views, *seen, strict=True):
             back = invert_matrix(view)
             for number in (scores > PROPOSAL_SCORE).nonzero().flatten().tolist():
                 centre, size, right_eye, left_eye = faces[number, :8].reshape(4, 2).numpy()
@@ -88,16 +94,30 @@ class MediaPipeDetector(FaceDetector):
                 kept.append((score, square))
         return kept
 
+    def _turn_upright(
+        self, pixels: np.ndarray, score: float, square: np.ndarray
+    ) -> tuple[float, np.ndarray]:
+        """The best proposal among the four quarter turns of a proposal's surroundings."""
+        around = _enlarge(square, 2.5)
+        crop = warp_picture(
+            pixels, _frame(around, BlazeFace.SIDE), BlazeFace.SIDE, border=cv2.BORDER_CONSTANT
+        )
+        crops = [np.rot90(crop, quarter) for quarter in range(4)]
+        views = [_frame(np.roll(around, -quarter, 0), BlazeFace.SIDE) for quarter in range(4)]
+        for other, turned in self._propose(crops, views):
+            if _overlap(_box(turned), _box(square)) > OVERLAP:
+                return other, turned
+        return score, square
+
     def find_points(self, pixels: np.ndarray, square: np.ndarray) -> tuple[np.ndarray, float]:
         """Mesh points (478, 2) of the face in a square (its corners, pixels), and presence 0..1."""
         side = FaceMesh.SIDE
-        corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * side - 0.5
-        matrix = fit_similarity(square, corners)
+        matrix = _frame(square, side)
         points, presence = self.mesh(to_image(warp_picture(pixels, matrix, side))[None])
         places = points[0].double().numpy() * side - 0.5
         return move_points(invert_matrix(matrix), places), float(presence.sigmoid())
 
-    def _refine(self, pixels: np.ndarray, square: np.ndarray, score: float) -> Detection | None:
+    def _refine(self, pixels: np.ndarray, score: float, square: np.ndarray) -> Detection | None:
         """Proposal => face, or None where the mesh sees none."""
         square = _enlarge(square, ROI_SCALE)
         for _ in range(MOST_CROPS):
@@ -150,8 +170,12 @@ def _view(centre: np.ndarray, size: float, turn_deg: float) -> np.ndarray:
     """Matrix that brings a turned square of the photograph to 128x128."""
     turn = np.deg2rad(turn_deg)
     corners = _square(centre, size, np.array([np.cos(turn), np.sin(turn)])) - 0.5
-    frame = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * BlazeFace.SIDE - 0.5
-    return fit_similarity(corners, frame)
+    return _frame(corners, BlazeFace.SIDE)
+
+
+def _frame(square: np.ndarray, side: int) -> np.ndarray:
+    """Matrix that brings a square, given by its corners, to a picture of that side."""
+    return fit_similarity(square, np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * side - 0.5)
 
 
 def _square(centre: np.ndarray, size: float, line: np.ndarray) -> np.ndarray:

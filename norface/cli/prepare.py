@@ -1,0 +1,103 @@
+"""A folder of photographs => aligned faces in shards.
+
+Every face is found, brought upright to one template and written to OUT as tar shards with an
+index. OUT/rejects.csv says which photographs were left out and why, OUT/notes.csv what was odd
+about others (a second face, a much enlarged one); OUT/contact_sheet.png shows the result: look at
+it.
+
+The subject of ROOT/anna/2.jpg is anna; --subjects file makes each photograph a person of its own.
+A labels table has a column path, relative to ROOT, and any of subject, clip, frame, split, emotion,
+au_N (0 or 1), intensity_N (0..5); an empty cell is an unknown label.
+
+Example:
+  norface prepare folder photos shards --workers 4
+  norface prepare folder photos shards --labels labels.csv --side 128
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+CORPORA = ("folder",)
+"Layouts that can be read."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("corpus", choices=CORPORA, help="layout of ROOT")
+    parser.add_argument("root", type=Path, metavar="ROOT", help="folder of the photographs")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder of the shards, new or empty")
+    parser.add_argument("--labels", type=Path, help="csv table of labels")
+    parser.add_argument(
+        "--subjects",
+        choices=("folder", "file"),
+        default="folder",
+        help="what names a person: the first folder below ROOT (default), or each file",
+    )
+    parser.add_argument(
+        "--name", default="folder", help="corpus name in the keys (default: folder)"
+    )
+    parser.add_argument(
+        "--side", type=int, default=256, help="of the aligned pictures (default: 256)"
+    )
+    parser.add_argument(
+        "--faces",
+        choices=("largest", "reject"),
+        default="largest",
+        help="of several faces take the largest (default), or leave the photograph out",
+    )
+    parser.add_argument(
+        "--least-eye-distance",
+        type=float,
+        default=12,
+        metavar="PIXELS",
+        help="leave out faces whose eyes are nearer in the photograph (default: 12)",
+    )
+    parser.add_argument(
+        "--detector",
+        choices=("auto", "insightface", "mediapipe"),
+        default="auto",
+        help="auto (default): insightface where its models are on disk, else MediaPipe",
+    )
+    parser.add_argument(
+        "--weights", type=Path, help="the detector's: a .task file, a det_*.onnx file or its folder"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only count photographs and find the detector"
+    )
+
+
+def run(args: argparse.Namespace) -> int | None:
+    """Prepare and say where to look."""
+    from norface.config import load_config
+    from norface.data.corpora.folder import read_records
+    from norface.data.detection import choose_detector
+    from norface.data.preparation import REJECTS, SHEET, PreparationConfig, prepare_shards
+    from norface.errors import ConfigError
+
+    if args.workers < 1:
+        raise ConfigError(f"--workers {args.workers}: at least one process is needed")
+    names = ("side", "faces", "least_eye_distance")
+    config = load_config(
+        PreparationConfig, overrides=[f"{name}={getattr(args, name)}" for name in names]
+    )
+    records = read_records(args.root, labels=args.labels, subjects=args.subjects, corpus=args.name)
+    choice = choose_detector(args.detector, args.weights)
+    people = len({record.subject for record in records})
+    print(
+        f"{len(records)} photographs of {people} subjects;"
+        f" detector: {choice.name}, {choice.weights}",
+        file=sys.stderr,
+    )
+    if args.dry_run:
+        return 0
+    summary = prepare_shards(records, args.out, config, choice, workers=args.workers)
+    print(
+        f"{summary.kept} of {len(records)} faces aligned at side {config.side} in {args.out};"
+        f" {summary.rejected} left out ({args.out / REJECTS}), {summary.noted} with a note;"
+        f" look at {args.out / SHEET}"
+    )
+    return 0

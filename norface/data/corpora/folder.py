@@ -1,0 +1,151 @@
+"""Any tree of photographs, with labels from a table where there is one.
+
+The subject of ROOT/anna/2.jpg is `anna`; a picture directly in ROOT is a subject of its own, named
+by its file. `subjects="file"` makes every picture a subject of its own. A labels table (csv) has a
+column `path`, relative to ROOT, and any of: subject, clip, frame, split, emotion, au_N (0 or 1),
+intensity_N (0..5). An empty cell means: not labelled.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from norface.data.labels import ACTION_UNITS
+from norface.data.records import FaceRecord
+from norface.errors import CorpusError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+"File names that count as photographs, in any case of letters."
+WORDS = ("subject", "clip", "frame", "split", "emotion")
+CORPUS = "folder"
+
+
+def read_records(
+    root: str | Path,
+    *,
+    labels: str | Path | None = None,
+    subjects: str = "folder",
+    corpus: str = CORPUS,
+) -> list[FaceRecord]:
+    """The photographs below `root`, in the order of their paths.
+
+    Raises CorpusError where there is no folder, no photograph, or a wrong line in the labels.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "no such folder"
+        raise CorpusError(f"{root}: {what}; give a folder of photographs")
+    paths = sorted(
+        (path for path in root.rglob("*") if _is_photograph(path)),
+        key=lambda path: path.relative_to(root).parts,
+    )
+    if not paths:
+        raise CorpusError(f"{root}: holds no photograph ({', '.join(SUFFIXES)})")
+    rows = read_labels(labels, root) if labels is not None else {}
+    taken: Counter[tuple[str, str]] = Counter()
+    records = []
+    for path in paths:
+        place = path.relative_to(root)
+        row = rows.pop(place.as_posix(), {})
+        subject = row.get("subject") or _subject(place, subjects)
+        clip = row.get("clip") or _clip(place)
+        frame = row.get("frame", taken[subject, clip])
+        # a/1.jpg and a/1.png, or names that differ in signs a key cannot hold: count them.
+        taken[subject, clip] += 1
+        found = {key: row[key] for key in _LABELS if key in row}
+        records.append(FaceRecord(corpus, subject, clip, frame, path, **found))
+    if rows:
+        first = next(iter(rows))
+        raise CorpusError(f"{labels}: {len(rows)} paths are not below {root}; the first: {first}")
+    return records
+
+
+_LABELS = ("split", "emotion", "presence", "intensity")
+
+
+def read_labels(table: str | Path, root: Path) -> dict[str, dict[str, Any]]:
+    """Path => subject, clip, frame, split, emotion, presence and intensity, as far as given.
+
+    Raises CorpusError with the line for an unknown column, a double path, or a wrong value.
+    """
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = _check_columns(table, reader.fieldnames or [])
+            rows: dict[str, dict[str, Any]] = {}
+            for line in reader:
+                where = f"{table}:{reader.line_num}"
+                path = Path(line["path"] or "").as_posix()
+                if path in rows:
+                    raise CorpusError(f"{where}: {path} comes twice")
+                rows[path] = _read_row(line, columns, where)
+            return rows
+    except OSError as error:
+        raise CorpusError(f"{table}: cannot be read ({error.strerror})") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise CorpusError(f"{table}: not a csv table in UTF-8 ({error})") from None
+
+
+def _check_columns(table: str | Path, names: list[str] | Any) -> dict[str, tuple[str, int]]:
+    """Column => (presence or intensity, action unit), for the columns that hold units."""
+    units = {f"au_{unit}": ("presence", unit) for unit in ACTION_UNITS}
+    units |= {f"intensity_{unit}": ("intensity", unit) for unit in ACTION_UNITS}
+    if "path" not in names:
+        raise CorpusError(f"{table}: no column 'path'; found: {', '.join(names) or 'nothing'}")
+    for name in names:
+        if name not in units and name not in ("path", *WORDS):
+            raise CorpusError(
+                f"{table}: unknown column '{name}'; valid: path, {', '.join(WORDS)}, au_N,"
+                f" intensity_N with N in {', '.join(map(str, ACTION_UNITS))}"
+            )
+    return {name: units[name] for name in names if name in units}
+
+
+def _read_row(
+    line: dict[str, str], columns: dict[str, tuple[str, int]], where: str
+) -> dict[str, Any]:
+    row: dict[str, Any] = {name: line[name] for name in WORDS if line.get(name)}
+    row |= {"presence": {}, "intensity": {}}
+    try:
+        if "frame" in row:
+            row["frame"] = int(row["frame"])
+        for name, (kind, unit) in columns.items():
+            if line.get(name):
+                row[kind][unit] = int(line[name]) if kind == "presence" else float(line[name])
+        # The record's own checks, here where the line is still known.
+        probe = FaceRecord(CORPUS, row.get("subject", "x"), row.get("clip", "x"), 0)
+        dataclasses.replace(
+            probe, frame=row.get("frame", 0), **{k: row[k] for k in _LABELS if k in row}
+        )
+    except ValueError as error:
+        raise CorpusError(f"{where}: {error}") from None
+    except CorpusError as error:
+        raise CorpusError(f"{where}: {error}") from None
+    return row
+
+
+def _is_photograph(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _subject(place: Path, subjects: str) -> str:
+    """Name of the person of a picture at `place` below the root."""
+    if subjects == "file" or len(place.parts) == 1:
+        return _word("-".join(place.with_suffix("").parts))
+    return _word(place.parts[0])
+
+
+def _clip(place: Path) -> str:
+    """What is left of the path: everything below the first folder."""
+    parts = place.with_suffix("").parts
+    return _word("-".join(parts[1:] or parts))
+
+
+def _word(name: str) -> str:
+    """A name with the signs that a key may hold."""
+    return re.sub(r"[^A-Za-z0-9+-]+", "-", name).strip("-") or "x"

