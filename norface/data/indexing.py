@@ -58,7 +58,8 @@ def save_index(folder: Path, shards: dict[str, list[Member]], side: int) -> None
         (name, member) for name, members in sorted(shards.items()) for member in members
     )
     refuse_duplicates(table["key"], folder)
-    temporary = folder / (INDEX_NAME + ".tmp")
+    # Jobs that finish together may each write the index: the same one, so the last name wins.
+    temporary = folder / f"{INDEX_NAME}.{os.getpid()}.tmp"
     try:
         sizes = {name: (folder / name).stat().st_size for name in sorted(shards)}
         metadata = {b"norface": json.dumps({"side": side, "shards": sizes}).encode()}

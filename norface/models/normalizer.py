@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from norface.config import Config, describe
-from norface.errors import WeightsError
+from norface.errors import ConfigError, WeightsError
 from norface.models.decoder import DecoderConfig, FacialDecoder
 from norface.models.merging import ExpressionMerging, MergingConfig
 from norface.models.vit import FaceEncoder, VitConfig
@@ -44,13 +44,13 @@ class NormalizerConfig(Config):
     def _check_sizes(self) -> NormalizerConfig:
         doublings = len(self.decoder.channels) - 1
         if self.encoder.patch != 2**doublings:
-            raise ValueError(
+            raise ConfigError(
                 f"decoder.channels has {doublings + 1} entries, which doubles the token grid"
                 f" {doublings} times; encoder.patch {self.encoder.patch} needs a power of two"
                 " with log2(patch) + 1 entries"
             )
         if self.encoder.width % self.merging.heads:
-            raise ValueError(
+            raise ConfigError(
                 f"encoder.width {self.encoder.width} is not a multiple of merging.heads"
                 f" {self.merging.heads}"
             )

@@ -8,6 +8,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from norface.config import Config
+from norface.errors import ConfigError
 
 
 class VitConfig(Config):
@@ -37,9 +38,9 @@ class VitConfig(Config):
     @model_validator(mode="after")
     def _check_divisions(self) -> VitConfig:
         if self.side % self.patch:
-            raise ValueError(f"side {self.side} is not a multiple of patch {self.patch}")
+            raise ConfigError(f"side {self.side} is not a multiple of patch {self.patch}")
         if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+            raise ConfigError(f"width {self.width} is not a multiple of heads {self.heads}")
         return self
 
     @property

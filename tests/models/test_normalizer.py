@@ -1,9 +1,8 @@
 import pytest
 import torch
-from pydantic import ValidationError
 from safetensors.torch import save_file
 
-from norface.errors import WeightsError
+from norface.errors import ConfigError, WeightsError
 from norface.models.normalizer import Normalizer, NormalizerConfig, load_generator, save_generator
 
 TINY = {
@@ -57,7 +56,7 @@ def test_every_doubling_and_both_upsamplings_reach_the_side(upsampling):
 
 
 def test_decoder_that_misses_the_side_is_refused():
-    with pytest.raises(ValidationError, match="patch 4"):
+    with pytest.raises(ConfigError, match="patch 4"):
         NormalizerConfig.model_validate(TINY | {"decoder": {"channels": [16, 8]}})
 
 

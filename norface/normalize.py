@@ -1,0 +1,196 @@
+"""The trained generator over shards: every face onto one target, as shards again.
+
+    folder = normalize_shards(
+        "generator.safetensors", "shards/bp4d", "normalized/bp4d", target_key="bp4d_F001_T1_12"
+    )
+
+The set lies in OUT/TARGET/GENERATOR (GENERATOR = first 12 hex digits of the generator file's
+sha256) with the keys, labels and shard numbers of its source. A shard appears under its name only
+when it is whole, so a killed job loses one at most and a rerun skips what is there. Jobs share the
+work by `part`: 3/16 takes every 16th shard from the third on; the one that finds all shards whole
+writes the index.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from norface.critics.base import file_sha256
+from norface.data.normalized import SET_NAME, TARGET_NAME, NormalizedSet, read_set, write_set
+from norface.data.records import FaceRecord
+from norface.data.shards import ShardFile, ShardIndex, write_index
+from norface.errors import ConfigError, CorpusError
+from norface.images import (
+    decode_jpeg,
+    encode_jpeg,
+    read_photo,
+    resize_pixels,
+    to_image,
+    to_pixels,
+    write_png,
+)
+from norface.models.normalizer import Normalizer, load_generator
+from norface.progress import Progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What one job has to do."""
+
+    index: ShardIndex
+    "The source."
+    model: Normalizer
+    target: np.ndarray
+    "Pixels (S, S, 3) of the target, S the generator's side."
+    card: NormalizedSet
+    folder: Path
+    "Where the set lies."
+    shards: list[str]
+    "File names of this part, in order."
+
+    @property
+    def pending(self) -> list[str]:
+        """Shards of this part that are not there yet."""
+        return [shard for shard in self.shards if not (self.folder / shard).is_file()]
+
+
+def normalize_shards(
+    generator_path: str | Path,
+    source: str | Path,
+    out: str | Path,
+    *,
+    target_key: str | None = None,
+    target_image: str | Path | None = None,
+    target_shards: str | Path | None = None,
+    part: str = "1/1",
+    batch: int = 32,
+    device: torch.device | str = "cpu",
+) -> Path:
+    """Write one part of a normalized set; returns the set's folder. See `make_plan`."""
+    plan = make_plan(
+        generator_path, source, out, target_key=target_key, target_image=target_image,
+        target_shards=target_shards, part=part, device=device,
+    )  # fmt: skip
+    run_plan(plan, batch=batch)
+    return plan.folder
+
+
+def make_plan(
+    generator_path: str | Path,
+    source: str | Path,
+    out: str | Path,
+    *,
+    target_key: str | None = None,
+    target_image: str | Path | None = None,
+    target_shards: str | Path | None = None,
+    part: str = "1/1",
+    device: torch.device | str = "cpu",
+) -> Plan:
+    """Load what a job needs, without writing.
+
+    The target is a key of `target_shards` (None = the source) or an aligned square picture file.
+    Raises ConfigError, CorpusError, WeightsError.
+    """
+    index = ShardIndex.open(source)
+    shards = choose_shards(index, part)
+    model, card = load_generator(generator_path, device)
+    name, target = read_target(
+        index if target_shards is None else ShardIndex.open(target_shards),
+        key=target_key,
+        image=target_image,
+        side=card.side,
+    )
+    identity = NormalizedSet(
+        target=name,
+        generator=file_sha256(generator_path)[:12],
+        trained_on=card.persons,
+        source=index.digest,
+        side=card.side,
+    )
+    folder = Path(out) / name / identity.generator
+    return Plan(index, model, target, identity, folder, shards)
+
+
+def run_plan(plan: Plan, *, batch: int) -> None:
+    """Write the pending shards of the plan, and the index once all shards of the set are there."""
+    start_set(plan)
+    rows = rows_by_shard(plan.index)
+    total = sum(len(rows[shard]) for shard in plan.shards)
+    done = total - sum(len(rows[shard]) for shard in plan.pending)
+    device = next(plan.model.parameters()).device
+    with torch.inference_mode(), Progress("normalize", total, done=done) as progress:
+        tokens = plan.model.encode(to_image(plan.target)[None].to(device))
+        for shard in plan.pending:
+            with ShardFile(plan.folder / shard, side=plan.card.side) as file:
+                for start in range(0, len(rows[shard]), batch):
+                    chosen = rows[shard][start : start + batch]
+                    records = [plan.index.read_record(int(row)) for row in chosen]
+                    for record, pixels in normalize_records(plan.model, records, tokens):
+                        file.write(dataclasses.replace(record, image=encode_jpeg(pixels)))
+                    progress.advance(len(records))
+    if all((plan.folder / shard).is_file() for shard in rows):
+        write_index(plan.folder)
+
+
+def normalize_records(
+    model: Normalizer, records: Sequence[FaceRecord], tokens: torch.Tensor
+) -> Iterator[tuple[FaceRecord, np.ndarray]]:
+    """Records and their normalized pixels (S, S, 3); `tokens` (1, P, L) are the target's."""
+    side = model.config.side
+    pixels = [resize_pixels(decode_jpeg(record.image, record.key), side) for record in records]
+    originals = torch.stack([to_image(one) for one in pixels]).to(tokens.device)
+    faces = model.merge_decode(model.encode(originals), tokens.expand(len(records), -1, -1))
+    for record, normalized in zip(records, to_pixels(faces), strict=True):
+        # Landmarks and pose were the original's and are no longer true; labels still are.
+        yield dataclasses.replace(record, landmarks=None, pose=None), normalized
+
+
+def read_target(
+    index: ShardIndex, *, key: str | None, image: str | Path | None, side: int
+) -> tuple[str, np.ndarray]:
+    """Name and pixels (side, side, 3) of the target; exactly one of `key` and `image` is given."""
+    if (key is None) == (image is None):
+        raise ConfigError("target: set exactly one of target_key and target_image")
+    if key is not None:
+        return key, resize_pixels(index.read_pixels(index.row_of(key)), side)
+    pixels = read_photo(image)
+    if pixels.shape[0] != pixels.shape[1]:
+        raise CorpusError(
+            f"{image}: is {pixels.shape[1]}x{pixels.shape[0]}; a target must be aligned and square,"
+            " as `norface prepare folder` writes it"
+        )
+    return Path(image).stem, resize_pixels(pixels, side)
+
+
+def choose_shards(index: ShardIndex, part: str) -> list[str]:
+    """Shards of a part. Raises ConfigError for a part that is not I/N with 1 <= I <= N."""
+    found = re.fullmatch(r"(\d+)/(\d+)", part)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise ConfigError(f"part: found '{part}'; expected I/N with 1 <= I <= N, for example 3/16")
+    return list(rows_by_shard(index))[int(found[1]) - 1 :: int(found[2])]
+
+
+def rows_by_shard(index: ShardIndex) -> dict[str, np.ndarray]:
+    """Shard file name => its rows in their order, names sorted."""
+    names = index.table["shard"].astype(str).to_numpy()
+    return {str(name): np.flatnonzero(names == name) for name in np.unique(names)}
+
+
+def start_set(plan: Plan) -> None:
+    """Write the card and the target's picture, or check that those there are the same.
+
+    Raises CorpusError when the folder holds a set of other sources.
+    """
+    if not (plan.folder / SET_NAME).is_file():
+        write_set(plan.folder, plan.card)
+        write_png(plan.folder / TARGET_NAME, plan.target)
+    elif read_set(plan.folder) != plan.card:
+        raise CorpusError(
+            f"{plan.folder}: holds a set of another source; remove it or choose another `out`"
+        )
