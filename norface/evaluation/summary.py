@@ -1,0 +1,163 @@
+"""From predictions to what is reported: metrics a target and fold, means, intervals, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from norface.evaluation import metrics
+from norface.evaluation.statistics import (
+    MAIN_METRIC,
+    PersonSums,
+    bootstrap,
+    decide_emotion,
+    make_interval,
+    persons_of,
+    sum_by_person,
+)
+
+Folds = Mapping[str, Sequence[pd.DataFrame]]
+"Fold => its predictions, one table a seed."
+
+
+def score_table(table: pd.DataFrame, task: str) -> dict[str, dict[str, float]]:
+    """Metric => {target: value, "mean": value} of one fold's predictions, labelled samples only.
+
+    au: f1 (threshold 0.5), accuracy, auc; intensity: icc, mse, mae, pcc; emotion: accuracy, and the
+    recall of every class that occurs. The mean leaves out undefined values (an auc of one class).
+    """
+    if task == "emotion":
+        return _score_emotion(table)
+    found: dict[str, dict[str, float]] = {}
+    for target, rows in table[table["truth"].notna()].groupby("target", sort=False):
+        truth, score = rows["truth"].to_numpy(), rows["score"].to_numpy()
+        for name, value in _score_target(truth, score, task).items():
+            found.setdefault(name, {})[str(target)] = value
+    for values in found.values():
+        defined = [value for value in values.values() if not np.isnan(value)]
+        values["mean"] = float(np.mean(defined)) if defined else float("nan")
+    return found
+
+
+def _score_target(truth: np.ndarray, score: np.ndarray, task: str) -> dict[str, float]:
+    if task == "au":
+        predicted = (score >= 0.5).astype(float)
+        return {
+            "f1": metrics.binary_f1(truth, predicted),
+            "accuracy": metrics.accuracy(truth, predicted),
+            "auc": metrics.roc_auc(truth, score),
+        }
+    return {
+        "icc": metrics.icc_consistency(truth, score),
+        "mse": metrics.mean_squared_error(truth, score),
+        "mae": metrics.mean_absolute_error(truth, score),
+        "pcc": metrics.pearson(truth, score),
+    }
+
+
+def _score_emotion(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    classes = sorted(table["target"].unique())
+    decided = decide_emotion(table)
+    truth, chosen = decided["truth"].to_numpy(), decided["score"].to_numpy()
+    recall = {
+        name: metrics.accuracy(truth[truth == number], chosen[truth == number])
+        for number, name in enumerate(classes)
+        if (truth == number).any()
+    }
+    recall["mean"] = float(np.mean(list(recall.values())))
+    return {"accuracy": {"mean": metrics.accuracy(truth, chosen)}, "recall": recall}
+
+
+def sum_folds(folds: Folds, task: str) -> list[list[PersonSums]]:
+    """The sums that statistics.py works on, folds in the order of their names."""
+    return [[sum_by_person(table, task) for table in folds[name]] for name in sorted(folds)]
+
+
+def summarize(folds: Folds, task: str) -> dict[str, Any]:
+    """What crossval.json and `norface evaluate` report of one setting.
+
+    {"metric", "mean": interval, "targets": {target: interval}, "folds": {fold: {target: value,
+    "mean": value}} (mean over seeds), "others": {metric: mean}, "never_present": {fold: [targets]},
+    "frames", "persons", "seeds"}
+    """
+    metric = MAIN_METRIC[task]
+    sums = sum_folds(folds, task)
+    point, draws = bootstrap(sums, metric)
+    scores = {name: [score_table(table, task) for table in folds[name]] for name in sorted(folds)}
+    first = [folds[name][0] for name in sorted(folds)]
+    every_run = [run for runs in scores.values() for run in runs]
+    others = [name for name in every_run[0] if name != metric]
+    return {
+        "metric": metric,
+        "mean": make_interval(point.mean(), draws.mean(axis=1)).as_dict(),
+        "targets": {
+            target: make_interval(point[i], draws[:, i]).as_dict()
+            for i, target in enumerate(sums[0][0].targets)
+        },
+        "folds": {
+            name: {
+                target: round(float(np.mean([run[metric][target] for run in runs])), 6)
+                for target in runs[0][metric]
+            }
+            for name, runs in scores.items()
+        },
+        "others": {
+            name: round(float(np.nanmean([run[name]["mean"] for run in every_run])), 6)
+            for name in others
+        },
+        "never_present": {
+            name: absent
+            for name, table in zip(sorted(folds), first, strict=True)
+            if task == "au" and (absent := _absent_units(table))
+        },
+        "frames": sum(table["key"].nunique() for table in first),
+        "persons": len(set().union(*(set(persons_of(table)) for table in first))),
+        "seeds": len(next(iter(folds.values()))),
+    }
+
+
+def _absent_units(table: pd.DataFrame) -> list[str]:
+    known = table[table["truth"].notna()]
+    return [
+        str(target)
+        for target, rows in known.groupby("target", sort=False)
+        if metrics.never_present(rows["truth"].to_numpy())
+    ]
+
+
+def format_summary(title: str, summary: Mapping[str, Any]) -> str:
+    """A setting as a table for the terminal: target x fold, mean and interval, in per cent."""
+    folds = list(summary["folds"])
+    percent = lambda value: f"{100 * value:.1f}"
+    rows = [["", *folds, "mean", "95 % interval"]]
+    for target, interval in [*summary["targets"].items(), ("mean", summary["mean"])]:
+        cells = [percent(summary["folds"][fold].get(target, float("nan"))) for fold in folds]
+        if target == "accuracy":
+            continue
+        between = f"{percent(interval['low'])} to {percent(interval['high'])}"
+        rows.append([target, *cells, percent(interval["value"]), between])
+    others = ", ".join(f"{name} {value:.3f}" for name, value in summary["others"].items())
+    seeds = f", {summary['seeds']} seeds" if summary["seeds"] > 1 else ""
+    head = (
+        f"{title}: {summary['metric']} in %, {summary['frames']} frames of"
+        f" {summary['persons']} persons{seeds}"
+    )
+    lines = [head, *align_columns(rows)] + ([f"also: {others}"] if others else [])
+    for fold, units in summary["never_present"].items():
+        lines.append(f"{fold}: {', '.join(units)} never present; F1 can only be 0 there")
+    return "\n".join(lines)
+
+
+def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells => lines, the first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
