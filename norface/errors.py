@@ -26,3 +26,11 @@ class CheckpointError(NorfaceError):
 
 class LaunchError(NorfaceError):
     """Processes were started otherwise than the job asked for."""
+
+
+class TrainingError(NorfaceError):
+    """A training cannot go on: a loss is not finite."""
+
+
+class TrackingError(NorfaceError):
+    """A run could not be brought to the tracking store."""

@@ -1,8 +1,42 @@
-"""Run directory, metrics.jsonl and MLflow."""
+"""The folder of a run: config, git revision, metrics, pictures. MLflow is fed from it.
+
+    with open_run(Path("runs/demo"), kind="crossval", tracking=TrackingConfig()) as run:
+        child_config = config.model_copy(update={"tracking": run.child_tracking()})
+        run.log({"f1": 0.61}, step=0)
+        run.log_image("faces", pixels, step=0)
+
+Nothing here waits for a tracking server: everything is a file first, and a thread (or later
+`norface track sync`) brings MLflow up to date. A run is used on one rank only.
+"""
 
 from __future__ import annotations
 
-from norface.config import Config
+import contextlib
+import json
+import math
+import os
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from norface import __version__
+from norface.config import Config, config_hash, save_config
+from norface.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from norface.mlflow_feed import FeedThread
+
+RUN_FILE, CONFIG_FILE, METRICS_FILE = "run.json", "config.yaml", "metrics.jsonl"
+ARTIFACTS = "artifacts"
+RESERVED = ("step", "images", "time")
 
 
 class TrackingConfig(Config):
@@ -15,6 +49,222 @@ class TrackingConfig(Config):
     experiment: str = "norface"
     "Experiment: corpus and task."
     parent_run: str | None = None
-    "MLflow id of the run that this one is a child of."
+    "The run that this one is a child of: the id in its run.json, or its MLflow id."
     tags: dict[str, str] = {}
     "Tags beside stage, fold, target, config hash and git revision."
+
+
+class Run:
+    """An open run folder. Use `open_run`."""
+
+    def __init__(self, folder: Path, tracking: TrackingConfig, feeder: FeedThread | None):
+        self.folder, self.tracking, self._feeder = folder, tracking, feeder
+        self.facts = read_facts(folder)
+
+    @property
+    def id(self) -> str:
+        """The run's own id, valid with and without MLflow; what `tracking.parent_run` takes."""
+        return str(self.facts["id"])
+
+    def child_tracking(self, **changes: Any) -> TrackingConfig:
+        """Tracking settings for a run below this one: same store and experiment."""
+        return self.tracking.model_copy(update={"parent_run": self.id, **changes})
+
+    def log(self, metrics: Mapping[str, float], step: int, images: int | None = None) -> None:
+        """Append one line {"step", "images", "time" (s since 1970), metrics} to metrics.jsonl.
+
+        Values that are not finite become null. Raises CheckpointError when it cannot be written.
+        """
+        for name in RESERVED:
+            if name in metrics:
+                raise ValueError(f"'{name}' is a column of its own and cannot be a metric's name")
+        line: dict[str, Any] = {"step": step, "time": round(time.time(), 3)}
+        if images is not None:
+            line["images"] = images
+        for name, value in metrics.items():
+            line[name] = float(value) if math.isfinite(value) else None
+        with writing(self.folder / METRICS_FILE), open(self.folder / METRICS_FILE, "a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def log_image(self, name: str, pixels: np.ndarray, step: int) -> Path:
+        """Write pixels (H, W, 3, uint8 RGB) as NAME/STEP.png of the run folder."""
+        from norface.images import write_png
+
+        path = self.folder / name / f"{step:08d}.png"
+        with replacing(path) as aside:
+            write_png(aside, pixels)
+        return path
+
+    def log_artifact(self, source: Path, name: str | None = None) -> Path:
+        """Copy a file to artifacts/NAME (its own name by default), which MLflow gets too."""
+        path = self.folder / ARTIFACTS / (name or source.name)
+        with replacing(path) as aside:
+            shutil.copyfile(source, aside)
+        return path
+
+    def log_figure(self, name: str, figure: Figure) -> Path:
+        """Write a matplotlib figure to artifacts/NAME (NAME ends with .png, .svg or .pdf)."""
+        path = self.folder / ARTIFACTS / name
+        with replacing(path) as aside:
+            figure.savefig(aside, bbox_inches="tight", format=path.suffix[1:])
+        return path
+
+    def cut_back(self, step: int) -> None:
+        """Drop the metrics after `step`, and a line that a killed process left half-written."""
+        path = self.folder / METRICS_FILE
+        if not path.exists():
+            return
+        kept = [
+            json.dumps(line) + "\n" for line in read_metrics(self.folder) if line["step"] <= step
+        ]
+        with replacing(path) as aside:
+            aside.write_text("".join(kept), encoding="utf-8")
+
+    def start_feeding(self) -> None:
+        """Begin to feed MLflow, where the config wants it. After `cut_back`."""
+        if self.tracking.mlflow and self._feeder is None:
+            from norface.mlflow_feed import FeedThread
+
+            self._feeder = FeedThread(self.folder)
+
+    def finish(self, status: str = "finished", step: int | None = None) -> None:
+        """Note how the run ended (finished, stopped, failed) and let MLflow catch up a while."""
+        self.facts.update(status=status, ended=round(time.time(), 3))
+        if step is not None:
+            self.facts["step"] = step
+        write_facts(self.folder, self.facts)
+        if self._feeder is not None:
+            # A job that was asked to stop has little time left.
+            self._feeder.finish(patience_s=10 if status == "stopped" else 60)
+            self._feeder = None
+
+    def __enter__(self) -> Run:
+        self.start_feeding()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        from norface.training.preemption import StoppedOnRequest
+
+        if kind is None:
+            self.finish("finished", self.facts.get("step"))
+        else:
+            self.finish("stopped" if issubclass(kind, StoppedOnRequest) else "failed")
+
+
+def open_run(
+    folder: Path,
+    *,
+    kind: str,
+    tracking: TrackingConfig,
+    root: Path | None = None,
+    config: Config | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> Run:
+    """Make a run folder, or go on in the one that is there.
+
+    `kind` says what runs (nor, cla, crossval ...). `root` is the folder with the default MLflow
+    store, the parent of `folder` by default. Use it as a context, or call `start_feeding` and
+    `finish`. Raises CheckpointError where the folder cannot be written.
+    """
+    root = folder.parent if root is None else root
+    known = read_facts(folder)
+    facts = {
+        "id": known.get("id", uuid.uuid4().hex),
+        "name": os.path.relpath(folder, root),
+        "kind": kind,
+        "status": "running",
+        "started": known.get("started", round(time.time(), 3)),
+        "starts": known.get("starts", 0) + 1,
+        "step": known.get("step", 0),
+        "config_hash": config_hash(config) if config is not None else "",
+        "version": __version__,
+        "git": describe_git(),
+        "experiment": tracking.experiment,
+        "parent": tracking.parent_run,
+        "uri": tracking.uri,
+        "root": os.path.relpath(root, folder),
+        "tags": {**tracking.tags, **(tags or {})},
+    }
+    write_facts(folder, facts)
+    if config is not None:
+        with replacing(folder / CONFIG_FILE) as aside:
+            save_config(config, aside)
+    return Run(folder, tracking, None)
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What run.json says; {} where there is none."""
+    try:
+        return dict(json.loads((folder / RUN_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Replace run.json."""
+    with replacing(folder / RUN_FILE) as aside:
+        aside.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The whole lines of metrics.jsonl; [] where there is none."""
+    lines = []
+    path = folder / METRICS_FILE
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and "step" in line:
+            lines.append(line)
+    return lines
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns an OSError of the block into a CheckpointError that names the path and the way out."""
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise CheckpointError(
+            f"{path}: cannot be written ({reason}); make room or choose another root=FOLDER"
+        ) from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to; it becomes `path` when the block ends well."""
+    aside = path.with_name(f".{path.name}")
+    with writing(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield aside
+            os.replace(aside, path)
+        finally:
+            with contextlib.suppress(OSError):
+                aside.unlink()
+
+
+def describe_git() -> dict[str, Any]:
+    """{"revision": 40 hex digits, "changed": bool} of the code that runs; {} outside a checkout."""
+    project = Path(__file__).resolve().parents[1]
+    if not (project / ".git").exists():
+        return {}
+
+    def ask(*words: str) -> str:
+        command = ["git", "-C", str(project), *words]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+
+    try:
+        changed = bool(ask("status", "--porcelain", "--untracked-files=no"))
+        return {"revision": ask("rev-parse", "HEAD"), "changed": changed}
+    except (OSError, subprocess.SubprocessError):
+        return {}

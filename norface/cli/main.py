@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     module.add_arguments(parser)
     try:
-        return module.run(parser.parse_args(words)) or 0
+        return module.run(parser.parse_intermixed_args(words)) or 0
     except NorfaceError as error:
         print(f"norface {verb}: {error}", file=sys.stderr)
         return 2

@@ -1,0 +1,285 @@
+"""A run folder => MLflow. The folder is the truth; feeding it twice changes nothing.
+
+What MLflow has is asked once, when a feed begins: metrics by (name, step), images by (name, step),
+artifacts by path and size. Only what is missing is sent, so a thread beside the training, a later
+`norface track sync` and a second store all do the same.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from norface.config import flatten
+from norface.errors import TrackingError
+from norface.tracking import ARTIFACTS, CONFIG_FILE, METRICS_FILE, RESERVED, RUN_FILE, read_facts
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+MLFLOW_FILE = "mlflow.json"
+METRICS_A_CALL, PARAMS_A_CALL, LONGEST_VALUE = 900, 100, 500
+STATUS = {"running": "RUNNING", "finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+RUN_TAG, PARENT_TAG = "norface.run", "norface.parent"
+
+
+class Feed:
+    """Brings MLflow up to date with one run folder, now and again.
+
+    `uri` is a store other than the run's own: its config's, MLFLOW_TRACKING_URI, ROOT/mlflow.db.
+    Every method may raise what MLflow raises when the store cannot be reached.
+    """
+
+    def __init__(self, folder: Path, uri: str | None = None):
+        self.folder, self.facts = folder, read_facts(folder)
+        self.root = (folder / self.facts["root"]).resolve()
+        own = self.facts["uri"] or os.environ.get("MLFLOW_TRACKING_URI")
+        self.uri = uri or own or f"sqlite:///{self.root / 'mlflow.db'}"
+        self.run_id: str | None = None
+        self._sent: set[tuple[str, int]] = set()
+        self._sent_files: dict[str, int] = {}
+        self._offset, self._inode, self._status = 0, -1, ""
+
+    def update(self) -> None:
+        """Send what is new since the last call."""
+        self.facts = read_facts(self.folder)
+        if self.run_id is None:
+            self._connect()
+        self._send_metrics()
+        self._send_images()
+        self._send_artifacts()
+        self._send_status()
+
+    def _connect(self) -> None:
+        """Find this run in the store, or make it; learn what the store already has."""
+        self.client = make_client(self.uri)
+        experiment = self._experiment_id()
+        run_id = self._find(experiment, self.facts["id"])
+        if run_id is None:
+            started = int(self.facts["started"] * 1000)
+            run = self.client.create_run(experiment, started, {RUN_TAG: self.facts["id"]})
+            run_id = run.info.run_id
+        run = self.client.get_run(run_id)
+        for name in run.data.metrics:
+            history = self.client.get_metric_history(run_id, name)
+            self._sent |= {(name, metric.step) for metric in history}
+        for item in self.client.list_artifacts(run_id, ARTIFACTS):
+            self._sent_files[Path(item.path).name] = item.file_size or 0
+        for item in self.client.list_artifacts(run_id, "images"):
+            if match := re.match(r"images/(.+?)\+step\+(\d+)\+", item.path):
+                self._sent.add((f"image {match[1]}", int(match[2])))
+        self._describe(run_id, experiment, run.data.params)
+        self._status, self.run_id = run.info.status, run_id
+        record = {"uri": hide_password(self.uri), "experiment_id": experiment, "run_id": run_id}
+        (self.folder / MLFLOW_FILE).write_text(json.dumps(record) + "\n", encoding="utf-8")
+
+    def _experiment_id(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        name = self.facts["experiment"]
+        found = self.client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        place = None
+        if self.uri.startswith("sqlite:"):
+            place = (self.root / "mlartifacts" / name).as_uri()
+        try:
+            return str(self.client.create_experiment(name, artifact_location=place))
+        except MlflowException:
+            # Another process has made it since.
+            found = self.client.get_experiment_by_name(name)
+            if found is None:
+                raise
+            return str(found.experiment_id)
+
+    def _find(self, experiment: str, own_id: str) -> str | None:
+        """MLflow's id of the run with our id."""
+        words = f"tags.`{RUN_TAG}` = '{own_id}'"
+        runs = self.client.search_runs([experiment], words, max_results=1)
+        return runs[0].info.run_id if runs else None
+
+    def _describe(self, run_id: str, experiment: str, known: Mapping[str, str]) -> None:
+        """Tags, and the config's keys as params (MLflow never lets a param change)."""
+        from mlflow.entities import Param, RunTag
+
+        git = self.facts["git"]
+        tags = {
+            "mlflow.runName": self.facts["name"],
+            "kind": self.facts["kind"],
+            "config_hash": self.facts["config_hash"],
+            **({"mlflow.source.git.commit": git["revision"]} if git else {}),
+            **({"git_changed": str(git["changed"]).lower()} if git else {}),
+            **self.facts["tags"],
+        }
+        if parent := self.facts["parent"]:
+            tags[PARENT_TAG] = parent
+            tags["mlflow.parentRunId"] = self._find(experiment, parent) or parent
+        params = [
+            Param(key, text[:LONGEST_VALUE])
+            for key, text in self._config_texts().items()
+            if key not in known
+        ]
+        run_tags = [RunTag(key, str(value)) for key, value in tags.items()]
+        self.client.log_batch(run_id, tags=run_tags)
+        for start in range(0, len(params), PARAMS_A_CALL):
+            self.client.log_batch(run_id, params=params[start : start + PARAMS_A_CALL])
+
+    def _config_texts(self) -> dict[str, str]:
+        path = self.folder / CONFIG_FILE
+        if not path.exists():
+            return {}
+        values = flatten(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return {key: yaml_text(value) for key, value in values.items()}
+
+    def _send_metrics(self) -> None:
+        from mlflow.entities import Metric
+
+        path = self.folder / METRICS_FILE
+        if not path.exists():
+            return
+        if path.stat().st_ino != self._inode:
+            # A resumed run has replaced the file; what was sent before is known by name and step.
+            self._offset, self._inode = 0, path.stat().st_ino
+        with open(path, "rb") as file:
+            file.seek(self._offset)
+            whole = file.read().rpartition(b"\n")[0]
+        new = []
+        for text in whole.splitlines():
+            line = json.loads(text)
+            stamp, step = int(line["time"] * 1000), line["step"]
+            for name, value in line.items():
+                if name not in RESERVED and value is not None and (name, step) not in self._sent:
+                    new.append(Metric(name, value, stamp, step))
+        for start in range(0, len(new), METRICS_A_CALL):
+            part = new[start : start + METRICS_A_CALL]
+            self.client.log_batch(self.run_id, metrics=part)
+            self._sent |= {(metric.key, metric.step) for metric in part}
+        self._offset += len(whole) + 1 if whole else 0
+
+    def _send_images(self) -> None:
+        from PIL import Image
+
+        for path in sorted(self.folder.glob("*/" + "[0-9]" * 8 + ".png")):
+            name, step = path.parent.name, int(path.stem)
+            if (f"image {name}", step) not in self._sent:
+                with Image.open(path) as picture:
+                    self.client.log_image(self.run_id, picture, key=name, step=step)
+                self._sent.add((f"image {name}", step))
+
+    def _send_artifacts(self) -> None:
+        folder = self.folder / ARTIFACTS
+        for path in sorted(folder.glob("[!.]*")) if folder.is_dir() else []:
+            size = path.stat().st_size
+            if self._sent_files.get(path.name) != size:
+                self.client.log_artifact(self.run_id, str(path), ARTIFACTS)
+                self._sent_files[path.name] = size
+
+    def _send_status(self) -> None:
+        status = STATUS[self.facts["status"]]
+        if status == self._status:
+            return
+        if status == "RUNNING":
+            self.client.update_run(self.run_id, status=status)
+        else:
+            ended = int(self.facts["ended"] * 1000)
+            self.client.set_terminated(self.run_id, status, ended)
+        self._status = status
+
+
+class FeedThread:
+    """Feeds a run every `every_s` seconds until `finish`; a failing store costs it nothing."""
+
+    def __init__(self, folder: Path, every_s: float = 10):
+        # Here, not in the thread: reading processes may be forked while it would import.
+        import_mlflow()
+        self.feed, self.every_s = Feed(folder), every_s
+        self.up_to_date, self._warned = False, False
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="mlflow-feed", daemon=True)
+        self._thread.start()
+
+    def _loop(self) -> None:
+        wait_s = 0.0
+        while not self._ending.wait(wait_s):
+            wait_s = self.every_s if self._try() else min(300, 2 * max(wait_s, self.every_s))
+        self._try()
+
+    def _try(self) -> bool:
+        try:
+            self.feed.update()
+            self.up_to_date = True
+        except Exception as error:
+            # Whatever a store, a driver or a network says: the run folder has it all.
+            self.up_to_date = False
+            if not self._warned:
+                reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+                print(f"MLflow is not fed for now, the run goes on: {reason}", file=sys.stderr)
+                self._warned = True
+        return self.up_to_date
+
+    def finish(self, patience_s: float) -> None:
+        """Feed the rest, but wait no longer than `patience_s`."""
+        self._ending.set()
+        self._thread.join(patience_s)
+        if self._thread.is_alive() or not self.up_to_date:
+            command = f"norface track sync {self.feed.folder}"
+            print(f"MLflow is not up to date; later: {command}", file=sys.stderr, flush=True)
+
+
+def sync(folders: Sequence[Path], uri: str | None = None) -> None:
+    """Feed finished or interrupted runs, parents before their children.
+
+    Raises TrackingError naming the folder that is no run, or the store that cannot be reached.
+    """
+    import_mlflow()
+    for folder in folders:
+        if not read_facts(folder):
+            raise TrackingError(f"{folder}: no {RUN_FILE}; give the folder of a run")
+    for folder in sorted(folders, key=lambda folder: read_facts(folder)["started"]):
+        feed = Feed(folder, uri)
+        try:
+            feed.update()
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            place = hide_password(feed.uri)
+            raise TrackingError(
+                f"{folder}: not fed to {place} ({reason}); try again later"
+            ) from error
+        print(f"{folder}: MLflow run {feed.run_id} is up to date")
+
+
+def import_mlflow() -> None:
+    """Import MLflow (seconds) without its telemetry, its chatter and its minutes of retrying."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
+    import mlflow.tracking  # noqa: F401
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def make_client(uri: str) -> MlflowClient:
+    """A client of one store, apart from whatever `mlflow.set_tracking_uri` says."""
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def hide_password(uri: str) -> str:
+    """A store's address without user and password."""
+    return re.sub(r"//[^/@]*@", "//", uri)
+
+
+def yaml_text(value: Any) -> str:
+    """true, null, 0.1, [a, b]: a config value as its yaml."""
+    return str(value) if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,219 @@
+"""Checkpoints: one folder a step, whole or not there.
+
+    checkpoints/step-00001000/
+        NAME.safetensors    one file a model
+        state.pt            optimizers, the stage's own data, running metrics; no pickled code
+        config.yaml         the resolved config
+        manifest.json       step, images, ranks, and the sha256 of every other file
+
+A folder is written under a temporary name and renamed, and is only ever used when its sums match:
+a job killed while saving, a full disk or a damaged file system cost at most one interval.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from norface.errors import CheckpointError
+
+MANIFEST, STATE = "manifest.json", "state.pt"
+PLAIN_TYPES = (type(None), bool, int, float, str, bytes)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint says about itself."""
+
+    stage: str
+    step: int
+    images: int
+    global_batch: int
+    world_size: int
+    config_hash: str
+    sha256: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class CheckpointFolder:
+    """The checkpoints of one run. Written by rank 0, read by all."""
+
+    folder: Path
+    keep: int
+
+    def save(self, state: dict[str, Any], manifest: Manifest, config_text: str) -> Path:
+        """Write the checkpoint of a step and drop the ones that `keep` no longer covers.
+
+        `state` is a stage's state_dict plus plain data under "trainer". Raises CheckpointError when
+        it cannot be written (the disk is full); the older checkpoints are then untouched.
+        """
+        check_plain({name: part for name, part in state.items() if name != "models"}, "state")
+        final = self.path(manifest.step)
+        aside = self.folder / f".writing-{final.name}"
+        try:
+            self.clear_leftovers()
+            aside.mkdir(parents=True)
+            for name, tensors in state["models"].items():
+                save_file(own_storage(tensors), aside / f"{name}.safetensors")
+            with open(aside / STATE, "wb") as file:
+                torch.save({name: part for name, part in state.items() if name != "models"}, file)
+            (aside / "config.yaml").write_text(config_text, encoding="utf-8")
+            sums = {path.name: digest(path) for path in sorted(aside.iterdir())}
+            values = {**manifest.__dict__, "sha256": sums}
+            (aside / MANIFEST).write_text(json.dumps(values, indent=1), encoding="utf-8")
+            discard(final)
+            os.rename(aside, final)
+            self._drop_old(manifest.step)
+        except (OSError, SafetensorError, RuntimeError) as error:
+            reason = explain_write_failure(error, self.folder)
+            with contextlib.suppress(OSError):
+                shutil.rmtree(aside, ignore_errors=True)
+            raise CheckpointError(
+                f"{final}: not written ({reason}); older checkpoints are untouched; make room and"
+                " start the same command again"
+            ) from error
+        return final
+
+    def newest_whole(self) -> Manifest | None:
+        """The newest checkpoint whose sums match; each damaged one on the way is told in a line."""
+        for path in reversed(self.paths()):
+            try:
+                return verify(path)
+            except CheckpointError as error:
+                print(f"checkpoint passed over: {error}", file=sys.stderr, flush=True)
+        return None
+
+    def load(self, step: int) -> dict[str, Any]:
+        """The state of a step that `newest_whole` has found, on the CPU."""
+        path = self.path(step)
+        try:
+            state = torch.load(path / STATE, map_location="cpu", weights_only=True)
+            models = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise CheckpointError(f"{path}: cannot be read ({error})") from error
+        return {**state, "models": models}
+
+    def path(self, step: int) -> Path:
+        """Folder of a step's checkpoint."""
+        return self.folder / f"step-{step:08d}"
+
+    def paths(self) -> list[Path]:
+        """Folders of all checkpoints, whole or not, oldest first."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(p for p in self.folder.iterdir() if re.fullmatch(r"step-\d{8,}", p.name))
+
+    def clear_leftovers(self) -> None:
+        """Remove what a killed job left half-written or half-removed."""
+        for path in self.folder.glob(".writing-*"):
+            shutil.rmtree(path, ignore_errors=True)
+        for path in self.folder.glob(".removing-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _drop_old(self, step: int) -> None:
+        past = [path for path in self.paths() if path <= self.path(step)]
+        for path in past[: -self.keep]:
+            discard(path)
+
+
+def verify(path: Path) -> Manifest:
+    """The manifest of a checkpoint whose files are all there with the right sums.
+
+    Raises CheckpointError naming the file that is missing or differs.
+    """
+    try:
+        values = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = Manifest(**values)
+        sums = manifest.sha256.items()
+    except (OSError, ValueError, TypeError, AttributeError):
+        raise CheckpointError(f"{path / MANIFEST}: missing or not readable") from None
+    for name, expected in sums:
+        try:
+            found = digest(path / name)
+        except OSError:
+            raise CheckpointError(f"{path / name}: missing or not readable") from None
+        if found != expected:
+            raise CheckpointError(f"{path / name}: damaged (its sha256 is not the manifest's)")
+    return manifest
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def discard(path: Path) -> None:
+    """Remove a checkpoint so that no half of it keeps its name."""
+    if path.exists():
+        gone = path.with_name(f".removing-{path.name}")
+        os.rename(path, gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def own_storage(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Contiguous CPU tensors of which no two share memory (safetensors refuses tied weights)."""
+    seen: set[int] = set()
+    owned = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        if tensor.untyped_storage().data_ptr() in seen:
+            tensor = tensor.clone()
+        seen.add(tensor.untyped_storage().data_ptr())
+        owned[name] = tensor
+    return owned
+
+
+def check_plain(value: Any, path: str) -> None:
+    """Raise TypeError, naming the place, for anything that could not be read back as plain data."""
+    for name, item in walk(value, path):
+        # Exact types: numpy's float is a float, but needs numpy's pickling code to be read back.
+        if type(item) not in PLAIN_TYPES and not isinstance(item, torch.Tensor):
+            raise TypeError(
+                f"{name} is a {type(item).__name__}; a stage's state holds tensors, numbers, text"
+                " and lists and dicts of them"
+            )
+
+
+def walk(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """The leaves of nested dicts and lists, each with its place."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from walk(item, f"{path}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for number, item in enumerate(value):
+            yield from walk(item, f"{path}[{number}]")
+    else:
+        yield path, value
+
+
+def non_finite_tensor(models: dict[str, dict[str, torch.Tensor]]) -> str | None:
+    """`model.tensor` of the first tensor that holds a NaN or an infinity, or None."""
+    for model, tensors in models.items():
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                return f"{model}.{name}"
+    return None
+
+
+def explain_write_failure(error: BaseException, folder: Path) -> str:
+    """`no space left on device` and its like, whatever library met it."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    with contextlib.suppress(OSError):
+        if shutil.disk_usage(folder).free < 2**20:
+            return "no space left on device"
+    return str(error).splitlines()[0]

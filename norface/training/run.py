@@ -1,0 +1,153 @@
+"""One stage from a config to exported weights, in the run folder that belongs to that config."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from norface.config import flatten, read_yaml
+from norface.errors import CheckpointError, ConfigError
+from norface.tracking import CONFIG_FILE, Run, open_run, read_facts
+from norface.training.agreement import on_main
+from norface.training.backends.base import Backend, BackendConfig, build_backend
+from norface.training.checkpoint import CheckpointFolder, explain_write_failure
+from norface.training.preemption import StoppedOnRequest, catch_stop_signals
+from norface.training.seeding import seed_everything
+from norface.training.stage import Stage, StageConfig
+from norface.training.trainer import Trainer
+
+FREE_KEYS = (
+    "name",
+    "root",
+    "tracking.*",
+    "trainer.images",
+    "trainer.*_every_steps",
+    "trainer.keep_checkpoints",
+    # The trainer compares the global batch, which is what matters.
+    "trainer.batch_per_rank",
+    "backend.world_size",
+    "backend.threads",
+    "backend.device",
+    "*.workers",
+)
+"Keys that may change between two starts of one run: they move no sample and no equation."
+
+LOST_RANK = ("connection closed", "connection reset", "connection refused", "broken pipe")
+
+
+def run_stage(
+    stage_class: type[Stage], config: StageConfig, *, tags: Mapping[str, str] | None = None
+) -> Path:
+    """Train a stage, from the newest checkpoint of ROOT/NAME if there is one; returns that folder.
+
+    All ranks call it; a process may call it many times. A run that is finished is left as it is.
+    Raises NorfaceError on what the user can mend, and StoppedOnRequest (a SystemExit with code 75)
+    after saving, when a signal asked for it.
+    """
+    folder = run_folder(config)
+    with catch_stop_signals() as stop, running_backend(config.backend) as backend:
+        if on_main(backend, lambda: check_folder(folder, config)):
+            if backend.is_main:
+                print(f"{folder}: finished already; ask for more trainer.images or another name=")
+            return folder
+        with run_on_main(
+            backend, folder, config, {"stage": stage_class.name, **(tags or {})}
+        ) as run:
+            seed_everything(config.seed)
+            stage = stage_class(config, backend)  # type: ignore[call-arg]
+            kept = CheckpointFolder(folder / "checkpoints", config.trainer.keep_checkpoints)
+            trainer = Trainer(stage, config, backend=backend, checkpoints=kept, run=run, stop=stop)
+            trainer.resume()
+            trainer.fit()
+            on_main(backend, lambda: export(stage, folder))
+            if run is not None:
+                run.facts["step"] = trainer.step
+    return folder
+
+
+def run_folder(config: StageConfig) -> Path:
+    """ROOT/NAME. Raises ConfigError for a name that leads out of ROOT."""
+    name = Path(config.name)
+    if name.is_absolute() or ".." in name.parts or not name.parts:
+        raise ConfigError(
+            f"name: found '{config.name}'; a folder below root={config.root} is meant"
+        )
+    return config.root / name
+
+
+@contextlib.contextmanager
+def running_backend(config: BackendConfig) -> Iterator[Backend]:
+    """The backend, left in the way that fits how the block ended.
+
+    A rank that fails because another one is gone says so in one line and ends with 1: the other
+    rank's own message tells why, and this is nothing the user of this rank could mend.
+    """
+    backend = build_backend(config)
+    try:
+        yield backend
+    except StoppedOnRequest:
+        backend.close()
+        raise
+    except BaseException as error:
+        backend.abandon()
+        if backend.world_size > 1 and any(sign in str(error).lower() for sign in LOST_RANK):
+            raise SystemExit(
+                f"rank {backend.rank}: another rank is gone; see its message"
+            ) from error
+        raise
+    backend.close()
+
+
+@contextlib.contextmanager
+def run_on_main(
+    backend: Backend, folder: Path, config: StageConfig, tags: Mapping[str, str]
+) -> Iterator[Run | None]:
+    """The open run on rank 0, None on the others; all ranks fail when it cannot be opened."""
+    opened: list[Run] = []
+
+    def open_it() -> None:
+        kind, tracking = tags["stage"], config.tracking
+        opened.append(
+            open_run(
+                folder, kind=kind, tracking=tracking, root=config.root, config=config, tags=tags
+            )
+        )
+
+    on_main(backend, open_it)
+    if not opened:
+        yield None
+        return
+    with opened[0] as run:
+        yield run
+
+
+def export(stage: Stage, folder: Path) -> None:
+    """Final weights into the run folder. Raises CheckpointError when they cannot be written."""
+    try:
+        stage.export(folder)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder}: final weights not written ({explain_write_failure(error, folder)}); make"
+            " room and start the same command again"
+        ) from error
+
+
+def check_folder(folder: Path, config: StageConfig) -> bool:
+    """Whether the run is finished. Raises CheckpointError when the folder is another config's."""
+    saved = folder / CONFIG_FILE
+    if not saved.exists():
+        return False
+    before, now = flatten(read_yaml(saved)), flatten(config.model_dump(mode="json"))
+    for key in sorted(before.keys() | now.keys()):
+        free = any(fnmatch.fnmatch(key, pattern) for pattern in FREE_KEYS)
+        if not free and before.get(key) != now.get(key):
+            raise CheckpointError(
+                f"{folder} belongs to another config: {key} was {before.get(key)!r}, is"
+                f" {now.get(key)!r} now; choose another name= or remove that folder"
+            )
+    same_length = before.get("trainer.images") == now["trainer.images"]
+    return same_length and read_facts(folder).get("status") == "finished"

@@ -1,0 +1,252 @@
+"""Trainer: counts steps and pictures and calls the stage. It knows no model, no loss and no face.
+
+A step edge is the moment after a step. There, in this order: all ranks agree whether to go on,
+metrics are written, a sample grid is drawn, a checkpoint is saved, a stop request is followed. So
+a checkpoint's metrics are on disk before it is, and a run that resumes writes the same lines again.
+
+The global random generators are seeded anew before each step by (seed, step, rank). They carry
+nothing from one step to the next, and so a checkpoint need not hold them: reading ahead, drawing a
+sample grid or building a loader cannot make a resumed run another one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from norface.config import config_hash
+from norface.errors import CheckpointError, TrainingError
+from norface.progress import Progress
+from norface.tracking import CONFIG_FILE, Run
+from norface.training.agreement import fail_on_all, on_main
+from norface.training.backends.base import Backend
+from norface.training.checkpoint import CheckpointFolder, Manifest, non_finite_tensor
+from norface.training.preemption import StoppedOnRequest, StopRequest
+from norface.training.seeding import sample_key, seed_everything
+from norface.training.stage import Stage, StageConfig
+
+AGREE_EVERY_ON_GPU = 16
+"Steps between looks at losses and stop requests on a GPU, where each look waits for the device."
+
+
+class Trainer:
+    """Drives one stage from its newest checkpoint to the end.
+
+    `run` is None on all ranks but the first. `resume` then `fit`.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        config: StageConfig,
+        *,
+        backend: Backend,
+        checkpoints: CheckpointFolder,
+        run: Run | None,
+        stop: StopRequest,
+    ):
+        self.stage, self.config, self.backend = stage, config, backend
+        self.checkpoints, self.run, self.stop = checkpoints, run, stop
+        self.every = config.trainer
+        self.global_batch = config.trainer.batch_per_rank * backend.world_size
+        self.steps = stage.total_steps or math.ceil(config.trainer.images / self.global_batch)
+        self.step = 0
+        self.window = MetricWindow()
+        self._unchecked: list[tuple[int, dict[str, torch.Tensor], list[str]]] = []
+
+    @property
+    def images(self) -> int:
+        """Pictures trained on so far, over all ranks."""
+        return self.step * self.global_batch
+
+    def resume(self) -> None:
+        """Go back to the newest whole checkpoint, if there is one. All ranks."""
+        manifest = on_main(self.backend, self._choose_checkpoint)
+        if manifest is not None:
+            state = self.checkpoints.load(manifest.step)
+            windows = state.pop("trainer")["windows"]
+            self.stage.load_state_dict(state)
+            self.step = manifest.step
+            if manifest.world_size == self.backend.world_size:
+                self.window = MetricWindow(windows[self.backend.rank])
+        if self.run is not None:
+            self.run.cut_back(self.step)
+            if manifest is not None:
+                print(f"{self.run.folder}: going on from step {self.step} of {self.steps}")
+                if manifest.world_size != self.backend.world_size:
+                    print(f"  {manifest.world_size} ranks before, {self.backend.world_size} now:")
+                    print("  the same samples in the same order, sums rounded differently")
+
+    def fit(self) -> None:
+        """Train to the last step. Raises TrainingError, and StoppedOnRequest once it is saved."""
+        total, batch = self.steps * self.global_batch, self.global_batch
+        batches = iter(self.stage.batches(self.step))
+        progress = Progress(self.stage.name, total, done=self.images) if self.run else None
+        try:
+            self.window.restart_clock()
+            while self.step < self.steps:
+                self._train_one(batches)
+                if progress is not None:
+                    progress.advance(batch, self.window.note)
+                self._step_edge()
+        finally:
+            if progress is not None:
+                progress.close()
+            # Ends a generator's reading processes now, not when garbage is collected.
+            getattr(batches, "close", lambda: None)()
+
+    def _train_one(self, batches: Iterator[dict[str, Any]]) -> None:
+        started = time.monotonic()
+        batch = next(batches)
+        self.window.waited_s += time.monotonic() - started
+        seed_everything(sample_key(self.config.seed, self.step, self.backend.rank, "step") % 2**63)
+        metrics = self.stage.train_batch(batch, self.step)
+        self.window.add(metrics)
+        losses = {name: value for name, value in metrics.items() if "/" not in name}
+        self._unchecked.append((self.step, losses, self.stage.describe_batch(batch)))
+        self.step += 1
+
+    def _step_edge(self) -> None:
+        log, save = self._due(self.every.log_every_steps), self._due(self.every.save_every_steps)
+        often = self.stage.evaluate_every_steps or self.every.evaluate_every_steps
+        evaluate, sample = self._due(often), self._due(self.every.sample_every_steps)
+        on_gpu = self.backend.device.type != "cpu"
+        if on_gpu and self.step % AGREE_EVERY_ON_GPU and not (log or save or evaluate or sample):
+            return
+        stop = self._agree()
+        images_in_window = self.window.steps * self.global_batch
+        values = self.window.close(self.backend, images_in_window) if log else {}
+        looked_at = time.monotonic()
+        if evaluate:
+            found = self.stage.evaluate(self.step)
+            values |= {f"validation/{name}": value for name, value in found.items()}
+        if log or evaluate or sample:
+            on_main(self.backend, lambda: self._write(values, sample))
+        if save or stop:
+            self.save()
+        self.window.started += time.monotonic() - looked_at
+        if stop and self.step < self.steps:
+            raise StoppedOnRequest(self.checkpoints.folder.parent, self.step)
+
+    def _due(self, every: int) -> bool:
+        return self.step == self.steps or (every > 0 and self.step % every == 0)
+
+    def _agree(self) -> bool:
+        """Whether any rank was asked to stop. Ends all ranks when a loss of any is not finite."""
+        report = next(filter(None, map(self._non_finite, self._unchecked)), "")
+        flags = torch.tensor([self.stop.asked, bool(report)], dtype=torch.int32)
+        stop, bad = self.backend.all_reduce_sum(flags.to(self.backend.device)).tolist()
+        self._unchecked.clear()
+        if bad:
+            reports = [text for text in self.backend.gather_objects(report) if text]
+            fail_on_all(self.backend, TrainingError(reports[0]))
+        return bool(stop)
+
+    def _non_finite(self, checked: tuple[int, dict[str, torch.Tensor], list[str]]) -> str:
+        step, losses, keys = checked
+        values = torch.stack([value.detach().float().cpu() for value in losses.values()])
+        if bool(torch.isfinite(values).all()):
+            return ""
+        bad = [name for name, value in zip(losses, values, strict=True) if not value.isfinite()]
+        terms = [name for name in bad if name != "loss"] or bad
+        shown = ", ".join(keys[:4]) + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
+        return (
+            f"step {step + 1}: {', '.join(terms)} not finite on rank {self.backend.rank}, batch"
+            f" {shown or 'without keys'}; nothing of it was saved; look at those pictures or lower"
+            " the learning rate, then start the same command again"
+        )
+
+    def _write(self, values: dict[str, float], sample: bool) -> None:
+        """Metrics and sample grid of this step; rank 0."""
+        assert self.run is not None
+        if values:
+            self.run.log(values, self.step, self.images)
+        if sample and (pixels := self.stage.sample_grid()) is not None:
+            self.run.log_image("samples", pixels, self.step)
+
+    def save(self) -> None:
+        """Write a checkpoint of this step. All ranks; raises CheckpointError, TrainingError."""
+        windows = self.backend.gather_objects(self.window.state())
+        on_main(self.backend, lambda: self._save(windows))
+
+    def _save(self, windows: list[dict[str, list[float]]]) -> None:
+        assert self.run is not None
+        state = self.stage.state_dict()
+        if (tensor := non_finite_tensor(state["models"])) is not None:
+            raise TrainingError(
+                f"step {self.step}: weights {tensor} are not finite; not saved; lower the learning"
+                " rate, then start the same command again"
+            )
+        manifest = Manifest(
+            stage=self.stage.name,
+            step=self.step,
+            images=self.images,
+            global_batch=self.global_batch,
+            world_size=self.backend.world_size,
+            config_hash=config_hash(self.config),
+        )
+        config_text = (self.run.folder / CONFIG_FILE).read_text(encoding="utf-8")
+        self.checkpoints.save({**state, "trainer": {"windows": windows}}, manifest, config_text)
+
+    def _choose_checkpoint(self) -> Manifest | None:
+        manifest = self.checkpoints.newest_whole()
+        if manifest is None:
+            return None
+        if manifest.global_batch != self.global_batch:
+            raise CheckpointError(
+                f"{self.checkpoints.folder}: trained with a global batch of"
+                f" {manifest.global_batch}, found {self.backend.world_size} ranks x"
+                f" {self.every.batch_per_rank}; choose trainer.batch_per_rank to match"
+            )
+        if manifest.step > self.steps:
+            raise CheckpointError(
+                f"{self.checkpoints.folder}: already at {manifest.images} images, trainer.images"
+                f" asks for {self.steps * self.global_batch}; ask for more or choose another name="
+            )
+        return manifest
+
+
+class MetricWindow:
+    """Means of a rank's metrics since they were last written, each over the steps that gave it."""
+
+    def __init__(self, state: dict[str, list[float]] | None = None):
+        self.totals = {
+            name: torch.tensor(pair, dtype=torch.float64) for name, pair in (state or {}).items()
+        }
+        self.steps, self.waited_s, self.note = 0, 0.0, ""
+        self.restart_clock()
+
+    def restart_clock(self) -> None:
+        """Begin to measure the rate now."""
+        self.started, self.steps, self.waited_s = time.monotonic(), 0, 0.0
+
+    def add(self, metrics: dict[str, torch.Tensor]) -> None:
+        """Count one step's scalars."""
+        self.steps += 1
+        for name, value in metrics.items():
+            pair = torch.stack([value.detach().double(), torch.ones_like(value).double()])
+            if name in self.totals:
+                pair = self.totals[name].to(pair.device) + pair
+            self.totals[name] = pair
+
+    def close(self, backend: Backend, images: int) -> dict[str, float]:
+        """Means over steps and ranks, and the rate of `images` pictures; starts the next window."""
+        means = {name: self.totals[name][0] / self.totals[name][1] for name in sorted(self.totals)}
+        values = backend.reduce_mean(means)
+        seconds = max(time.monotonic() - self.started, 1e-9)
+        values |= {
+            "images_per_second": images / seconds,
+            "data_wait_share": self.waited_s / seconds,
+        }
+        self.totals = {}
+        self.note = f"loss {values['loss']:.4g}" if "loss" in values else ""
+        self.restart_clock()
+        return values
+
+    def state(self) -> dict[str, list[float]]:
+        """Sum and count by name, as plain numbers."""
+        return {name: total.tolist() for name, total in self.totals.items()}
