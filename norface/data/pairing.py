@@ -1,0 +1,71 @@
+"""Pairs for F_nor: an original face and the target whose identity it is to take on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from norface.data.loader import Draw
+from norface.data.shards import ShardIndex
+from norface.images import resize_pixels, to_image
+from norface.training.seeding import sample_rng
+
+
+class PairDataset(Dataset[dict[str, Any]]):
+    """One pair a draw: the original I_o from the global order, the target I_t drawn for it.
+
+    The target comes from all faces of `index` (the paper), or from `target_pool`. With probability
+    `self_pair`, I_o and I_t are one picture, where L_rec (eq. 5) is defined: the original without
+    a pool, the drawn target with one. Draws are keyed by (seed, epoch, position).
+
+    Gives {"key", "target_key", "epoch", "position", "original", "target": float32 (3, S, S), -1..1,
+    "is_self": bool}; "key" is that of the picture in "original". With `flip`, half of the originals
+    and, independently, half of the targets are mirrored; a self pair is mirrored as one.
+    """
+
+    def __init__(
+        self,
+        index: ShardIndex,
+        *,
+        target_pool: ShardIndex | None,
+        self_pair: float = 0.3,
+        seed: int,
+        side: int | None,
+        flip: bool = False,
+    ):
+        self.index, self.pool = index, index if target_pool is None else target_pool
+        self.self_pair, self.seed = self_pair, seed
+        self.side, self.flip = side or index.side, flip
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        rng = sample_rng(self.seed, draw.epoch, draw.position, "pair")
+        # All numbers are drawn in a fixed order, so that one option never shifts another's draws.
+        want_self, mirrored = rng.random() < self.self_pair, rng.random(2) < 0.5
+        target_row = int(rng.integers(len(self.pool)))
+        target_key = self.pool.key_of(target_row)
+        key = self.index.key_of(draw.row)
+        if want_self and self.pool is self.index:
+            target_row, target_key = draw.row, key
+        elif want_self:
+            key = target_key
+        is_self = key == target_key
+        target = self._read(self.pool, target_row, mirror=mirrored[1])
+        original = target if is_self else self._read(self.index, draw.row, mirror=mirrored[0])
+        return {
+            "key": key,
+            "target_key": target_key,
+            "epoch": draw.epoch,
+            "position": draw.position,
+            "original": to_image(original),
+            "target": to_image(target),
+            "is_self": is_self,
+        }
+
+    def _read(self, index: ShardIndex, row: int, *, mirror: bool) -> np.ndarray:
+        pixels = resize_pixels(index.read_pixels(row), self.side)
+        return pixels[:, ::-1] if mirror and self.flip else pixels

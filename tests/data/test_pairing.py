@@ -1,0 +1,104 @@
+import itertools
+
+import pytest
+import torch
+from coloured_faces import make_record
+
+from norface.data.loader import Draw, GlobalBatchSampler, build_loader
+from norface.data.pairing import PairDataset
+from norface.data.shards import ShardIndex, ShardWriter
+from norface.images import encode_jpeg
+
+
+def draws(count, rows, epoch=0):
+    return [Draw(position % rows, epoch, position) for position in range(count)]
+
+
+@pytest.fixture
+def pool(tmp_path):
+    with ShardWriter(tmp_path / "pool", side=16) as writer:
+        for number in range(100, 103):
+            writer.write(make_record(number, subject=f"T{number}"))
+    return ShardIndex.open(tmp_path / "pool")
+
+
+def test_the_original_follows_the_global_order_and_the_target_is_any_face(write_shards):
+    dataset = PairDataset(write_shards(10), target_pool=None, self_pair=0, seed=0, side=8)
+    pairs = [dataset[draw] for draw in draws(200, 10)]
+    assert [pair["key"] for pair in pairs[:10]] == [dataset.index.key_of(row) for row in range(10)]
+    assert len({pair["target_key"] for pair in pairs}) == 10
+    pair = pairs[3]
+    assert pair["original"].shape == pair["target"].shape == (3, 8, 8)
+    red = (pair["target"][0].mean().item() + 1) * 127.5
+    assert abs(red - int(pair["target_key"].rsplit("_", 1)[1])) < 3
+
+
+def test_self_pairs_come_as_often_as_asked_and_are_one_picture(write_shards):
+    dataset = PairDataset(write_shards(10), target_pool=None, self_pair=0.3, seed=0, side=8)
+    pairs = [dataset[draw] for draw in draws(1000, 10)]
+    share = sum(pair["is_self"] for pair in pairs) / 1000
+    # 0.3 on purpose and a tenth of the others by chance: 0.37 with a standard deviation of 0.015.
+    assert abs(share - 0.37) < 0.05
+    for pair in pairs:
+        assert pair["is_self"] == (pair["key"] == pair["target_key"])
+        assert not pair["is_self"] or torch.equal(pair["original"], pair["target"])
+
+
+def test_with_a_pool_targets_are_of_the_pool_and_self_pairs_too(write_shards, pool):
+    dataset = PairDataset(write_shards(10), target_pool=pool, self_pair=0.3, seed=0, side=8)
+    pairs = [dataset[draw] for draw in draws(500, 10)]
+    assert {pair["target_key"] for pair in pairs} == set(pool.table["key"])
+    assert abs(sum(pair["is_self"] for pair in pairs) / 500 - 0.3) < 0.07
+    for draw, pair in zip(draws(500, 10), pairs, strict=True):
+        expected = pair["target_key"] if pair["is_self"] else dataset.index.key_of(draw.row)
+        assert pair["key"] == expected
+
+
+def test_pairs_of_one_position_are_the_same_again_and_others_in_the_next_epoch(write_shards):
+    index = write_shards(10)
+    first = PairDataset(index, target_pool=None, seed=0, side=8)
+    again = PairDataset(index, target_pool=None, seed=0, side=8)
+    other = PairDataset(index, target_pool=None, seed=1, side=8)
+    keys = lambda dataset, epoch: [dataset[d]["target_key"] for d in draws(20, 10, epoch)]
+    assert keys(first, 0) == keys(again, 0)
+    assert keys(first, 0) != keys(first, 1) and keys(first, 0) != keys(other, 0)
+
+
+def test_flipping_does_not_change_who_meets_whom_and_keeps_self_pairs_one(tmp_path):
+    record = make_record(0)
+    half = encode_jpeg(torch.zeros(16, 16, 3).byte().index_fill_(1, torch.arange(8), 200).numpy())
+    with ShardWriter(tmp_path / "halves", side=16) as writer:
+        for number in range(4):
+            base = make_record(number)
+            writer.write(type(record)(base.corpus, base.subject, base.clip, number, half))
+    index = ShardIndex.open(tmp_path / "halves")
+    plain = PairDataset(index, target_pool=None, seed=0, side=16)
+    flipped = PairDataset(index, target_pool=None, seed=0, side=16, flip=True)
+    left_is_bright = {"original": 0, "target": 0}
+    for draw in draws(100, 4):
+        one, two = plain[draw], flipped[draw]
+        assert (one["key"], one["target_key"]) == (two["key"], two["target_key"])
+        assert not two["is_self"] or torch.equal(two["original"], two["target"])
+        for name in left_is_bright:
+            left_is_bright[name] += int(two[name][0, 0, 0] > 0)
+    assert all(30 < count < 70 for count in left_is_bright.values())
+
+
+def test_one_rank_of_four_pairs_is_two_ranks_of_two(write_shards):
+    index = write_shards(10)
+    dataset = PairDataset(index, target_pool=None, seed=2, side=8)
+
+    def batches(batch, rank, world_size, workers):
+        sampler = GlobalBatchSampler(
+            10, batch_per_rank=batch, rank=rank, world_size=world_size, seed=2
+        )
+        return list(itertools.islice(build_loader(dataset, sampler, workers=workers), 4))
+
+    whole = batches(4, 0, 1, 0)
+    left, right = batches(2, 0, 2, 1), batches(2, 1, 2, 0)
+    for one, a, b in zip(whole, left, right, strict=True):
+        assert one["key"] == a["key"] + b["key"]
+        assert one["target_key"] == a["target_key"] + b["target_key"]
+        for name in ("original", "target", "is_self"):
+            assert torch.equal(one[name], torch.cat([a[name], b[name]]))
+    assert whole[0]["is_self"].dtype == torch.bool
