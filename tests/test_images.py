@@ -1,0 +1,145 @@
+"""The pixel convention and the reading of any photograph."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from norface import images
+from norface.errors import CorpusError
+from norface.images import (
+    decode_jpeg,
+    decode_photo,
+    encode_jpeg,
+    make_grid,
+    read_photo,
+    resize_pixels,
+    to_image,
+    to_pixels,
+)
+
+
+def encode(picture, kind="PNG", **options):
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+RAMP = np.arange(0, 240, 4, dtype=np.uint8).reshape(6, 10)
+"A grey picture, 6 high and 10 wide."
+
+
+def test_black_is_minus_one_and_white_is_one():
+    pixels = np.array([[[0, 255, 51]]], np.uint8)
+    torch.testing.assert_close(to_image(pixels)[:, 0, 0], torch.tensor([-1.0, 1.0, -0.6]))
+
+
+def test_every_value_survives_the_way_to_networks_and_back():
+    pixels = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    np.testing.assert_array_equal(to_pixels(to_image(pixels)), pixels)
+    batch = np.stack([pixels, 255 - pixels])
+    np.testing.assert_array_equal(to_pixels(to_image(batch)), batch)
+
+
+def test_values_outside_the_range_are_clipped():
+    image = torch.tensor([-3.0, 0.0, 3.0]).reshape(3, 1, 1)
+    assert to_pixels(image).ravel().tolist() == [0, 128, 255]
+
+
+def test_a_grey_photograph_becomes_three_equal_channels():
+    found = decode_photo(encode(Image.fromarray(RAMP)), "grey.png")
+    np.testing.assert_array_equal(found, RAMP[..., None].repeat(3, -1))
+
+
+def test_sixteen_bits_are_brought_down_not_clipped():
+    deep = RAMP.astype(np.uint16) * 257
+    found = decode_photo(encode(Image.fromarray(deep)), "deep.png")
+    np.testing.assert_array_equal(found[..., 0], RAMP)
+
+
+def test_transparency_shows_white():
+    colour = np.full((4, 4, 4), (200, 100, 0, 255), np.uint8)
+    colour[0, 0, 3] = 0
+    found = decode_photo(encode(Image.fromarray(colour)), "alpha.png")
+    assert found[0, 0].tolist() == [255, 255, 255]
+    assert found[1, 1].tolist() == [200, 100, 0]
+
+
+def test_palette_and_cmyk_photographs_are_read_in_colour():
+    red = Image.new("RGB", (8, 8), (250, 10, 20))
+    for data in (encode(red.convert("P")), encode(red.convert("CMYK"), "TIFF")):
+        np.testing.assert_allclose(decode_photo(data, "red")[4, 4], (250, 10, 20), atol=30)
+
+
+# EXIF orientation => what must be done to the stored picture to see it upright.
+UPRIGHT = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.T,
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).T,
+    8: lambda a: np.rot90(a),
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_exif_orientation_is_applied(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    found = decode_photo(encode(Image.fromarray(RAMP), exif=exif), "turned.png")
+    np.testing.assert_array_equal(found[..., 0], UPRIGHT[orientation](RAMP))
+
+
+@pytest.mark.parametrize("name", ["text", "empty", "cut", "png"])
+def test_what_is_no_whole_picture_is_refused_in_one_line_with_its_name(tmp_path, name):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    jpeg, png = encode(Image.fromarray(noise), "JPEG"), encode(Image.fromarray(noise))
+    data = {"text": b"hello", "empty": b"", "cut": jpeg[:1500], "png": png[:1500]}[name]
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(data)
+    with pytest.raises(CorpusError) as caught:
+        read_photo(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ") and "\n" not in message
+
+
+def test_a_missing_photograph_is_named(tmp_path):
+    with pytest.raises(CorpusError, match=r"gone\.jpg: cannot be read \(No such file"):
+        read_photo(tmp_path / "gone.jpg")
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_unpacked(monkeypatch):
+    monkeypatch.setattr(images, "MAX_PIXELS", 50)
+    with pytest.raises(CorpusError, match="10x6 is more than 100 megapixels"):
+        decode_photo(encode(Image.fromarray(RAMP)), "bomb.png")
+
+
+def test_a_jpeg_keeps_red_edges_sharp():
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    pixels[:, 15:] = (255, 0, 0)
+    found = decode_jpeg(encode_jpeg(pixels)).astype(int)
+    # With halved colour resolution the columns beside the edge would be mixed.
+    assert np.abs(found - pixels)[:, [13, 14, 15, 16]].mean() < 6
+
+
+def test_a_broken_jpeg_of_a_shard_is_named():
+    with pytest.raises(CorpusError, match="shard 3: not a readable JPEG"):
+        decode_jpeg(b"", "shard 3")
+
+
+def test_shrinking_averages_areas():
+    checks = np.indices((64, 64)).sum(0) % 2 * 255
+    small = resize_pixels(checks[..., None].repeat(3, -1).astype(np.uint8), 32)
+    assert np.abs(small.astype(int) - 127.5).max() <= 1
+
+
+def test_a_grid_has_white_gaps_and_room_for_short_rows():
+    face = np.zeros((4, 4, 3), np.uint8)
+    sheet = make_grid([[face, face], [face]], gap=2)
+    assert sheet.shape == (14, 14, 3)
+    assert sheet[3, 3].tolist() == [0, 0, 0]
+    assert sheet[9, 9].tolist() == [255, 255, 255] and sheet[0, 0].tolist() == [255, 255, 255]
