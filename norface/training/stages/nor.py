@@ -1,0 +1,246 @@
+"""Stage `nor`: trains F_nor against its discriminator and its judges (section 3.1 of the paper)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from norface.critics.base import build_critics
+from norface.data.loader import GlobalBatchSampler, build_loader
+from norface.data.normalized import TARGET_NAME, read_set
+from norface.data.pairing import PairDataset
+from norface.data.shards import ShardIndex
+from norface.errors import ConfigError
+from norface.images import make_grid, read_photo, resize_pixels, to_image, to_pixels
+from norface.losses.adversarial import adversarial_loss, discriminator_loss
+from norface.losses.judging import Judging, gradient_shares
+from norface.losses.weighted import weighted_sum
+from norface.models.discriminator import Discriminator
+from norface.models.normalizer import Normalizer, load_generator, save_generator
+from norface.training.backends.base import Backend
+from norface.training.ema import MovingAverage
+from norface.training.seeding import sample_rng
+from norface.training.stage import Stage
+from norface.training.stages.nor_config import NorConfig
+
+__all__ = ["NorConfig", "NorStage"]
+
+
+class NorStage(Stage):
+    """Generator, discriminator, their optimizers, the averaged generator and the frozen critics."""
+
+    name = "nor"
+
+    def __init__(self, config: NorConfig, backend: Backend):
+        self.config, self.backend = config, backend
+        self.index = config.data.open()
+        self.pool = (
+            config.target_pool.select(self.index, config.seed) if config.target_pool else None
+        )
+        self.pairs = PairDataset(
+            self.index,
+            target_pool=self.pool,
+            self_pair=config.self_pair,
+            seed=config.seed,
+            side=config.normalizer.side,
+            flip=config.flip,
+        )
+        critics = build_critics(config.critics, backend.device)
+        self.judging = Judging(critics, config.losses)
+        batch = config.trainer.batch_per_rank * backend.world_size
+        self.total_steps = math.ceil(config.trainer.images / batch)
+        self.steps_per_epoch = len(self.index) // batch
+        self.persons = set(self.index.persons)
+
+        generator, discriminator = self.build_networks()
+        self.average = MovingAverage(generator.to(backend.device), config.optimizer.ema_decay)
+        if config.compile:
+            generator.compile()
+            discriminator.compile()
+        self.generator = backend.prepare(generator)
+        self.discriminator = backend.prepare(discriminator)
+        rate = config.optimizer.learning_rate
+        self.rates = {
+            "generator": rate,
+            "discriminator": config.optimizer.discriminator_learning_rate or rate,
+        }
+        self.networks = {"generator": self.generator, "discriminator": self.discriminator}
+        self.optimizers = {
+            name: torch.optim.Adam(
+                network.parameters(), self.rates[name], config.optimizer.betas, fused=True
+            )
+            for name, network in self.networks.items()
+        }
+
+    def build_networks(self) -> tuple[Normalizer, Discriminator]:
+        """Fresh networks, the same on every rank, or the generator that fine-tuning starts from."""
+        config = self.config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            generator = Normalizer(config.normalizer)
+            discriminator = Discriminator(config.discriminator)
+        if config.generator is not None:
+            generator_before, card = load_generator(config.generator)
+            if card.architecture != config.normalizer:
+                raise ConfigError(
+                    f"generator: {config.generator} has other sizes than `normalizer`; copy them"
+                    f" from the config of its run: {card.architecture.model_dump_json()}"
+                )
+            generator.load_state_dict(generator_before.state_dict())
+            self.persons |= set(card.persons)
+        if config.channels_last:
+            generator = generator.to(memory_format=torch.channels_last)
+            discriminator = discriminator.to(memory_format=torch.channels_last)
+        return generator, discriminator
+
+    def batches(self, start_step: int) -> Iterator[dict[str, Any]]:
+        sampler = GlobalBatchSampler(
+            len(self.index),
+            batch_per_rank=self.config.trainer.batch_per_rank,
+            rank=self.backend.rank,
+            world_size=self.backend.world_size,
+            seed=self.config.seed,
+            start_step=start_step,
+        )
+        return iter(build_loader(self.pairs, sampler, workers=self.config.data.workers))
+
+    def train_batch(self, batch: dict[str, Any], step: int) -> dict[str, Tensor]:
+        """One step of the discriminator, then one of the generator, on one generated batch."""
+        is_log_step = (step + 1) % self.config.trainer.log_every_steps == 0
+        original, target = self.to_device(batch["original"]), self.to_device(batch["target"])
+        is_self = batch["is_self"].to(self.backend.device)
+        factor = self.config.optimizer.schedule.factor(step, self.total_steps)
+        shown = {"lr": torch.tensor(self.rates["generator"] * factor)}
+
+        self.generator.train()
+        with self.backend.autocast():
+            normalized = self.generator(original, target)
+        losses: dict[str, Tensor] = {}
+        if self.config.losses.adv is not None and step >= self.config.adversarial_start_step:
+            shown["discriminator"] = self.train_discriminator(target, normalized.detach(), factor)
+            losses["adv"] = self.ask_discriminator(normalized)
+        losses |= self.judge(original, target, normalized, is_self, measure_all=is_log_step)
+        if is_log_step:
+            shares = gradient_shares(losses, self.config.losses, normalized)
+            shown |= {f"grad_share/{term}": share for term, share in shares.items()}
+        loss = weighted_sum(losses, self.config.losses)
+        shown |= self.descend("generator", loss, factor)
+        self.average.update(self.backend.unwrap(self.generator), step)
+        return {"loss": loss.detach()} | {n: v.detach() for n, v in (losses | shown).items()}
+
+    def judge(
+        self, original: Tensor, target: Tensor, normalized: Tensor, is_self: Tensor,
+        *, measure_all: bool,
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """Eq. 5-10: the terms trained on, and with `measure_all` those of weight 0 too."""
+        weights = self.config.losses
+        terms = weights.present if measure_all else weights.trained
+        terms = [term for term in terms if self.judging.can_measure(term)]
+        with self.backend.autocast():
+            return self.judging.measure(
+                normalized,
+                target,
+                is_self,
+                self.judging.read_truth(original, target, terms),
+                terms=terms,
+                global_count=self.backend.all_reduce_sum(is_self.sum().float()),
+                world_size=self.backend.world_size,
+            )
+
+    def train_discriminator(self, real: Tensor, fake: Tensor, factor: float) -> Tensor:
+        """One step on real targets and fakes, in one forward pass; returns its loss."""
+        self.discriminator.train()
+        with self.backend.autocast():
+            scores = self.discriminator(torch.cat([real, fake]))
+        real_scores, fake_scores = scores.chunk(2)
+        loss = discriminator_loss(real_scores, fake_scores)
+        self.descend("discriminator", loss, factor)
+        return loss.detach()
+
+    def ask_discriminator(self, normalized: Tensor) -> Tensor:
+        """Eq. 4. The discriminator is frozen, in evaluation mode, and called past its wrapper.
+
+        Called through it, or with gradients, its wrapper would average what no step uses.
+        """
+        judge = self.backend.unwrap(self.discriminator).eval().requires_grad_(False)
+        with self.backend.autocast():
+            loss = adversarial_loss(judge(normalized))
+        # The graph is built: what backward must not fill was decided by the flags while building.
+        judge.requires_grad_(True)
+        return loss
+
+    def descend(self, name: str, loss: Tensor, factor: float) -> dict[str, Tensor]:
+        """Backward pass and one step of one optimizer; the gradient's norm where it is clipped."""
+        optimizer, network = self.optimizers[name], self.networks[name]
+        for group in optimizer.param_groups:
+            group["lr"] = self.rates[name] * factor
+        optimizer.zero_grad(set_to_none=True)
+        self.backend.backward(loss)
+        shown = {}
+        if (limit := self.config.optimizer.clip_norm) is not None:
+            shown["grad_norm"] = nn.utils.clip_grad_norm_(network.parameters(), limit)
+        optimizer.step()
+        return shown
+
+    def to_device(self, images: Tensor) -> Tensor:
+        """Pictures on the backend's device, in the configured memory format."""
+        layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
+        images = images.to(self.backend.device, non_blocking=True)
+        return images.contiguous(memory_format=layout)
+
+    def state_dict(self) -> dict[str, Any]:
+        networks = {name: self.backend.unwrap(network) for name, network in self.networks.items()}
+        networks["average"] = self.average.model
+        return {
+            "models": {name: network.state_dict() for name, network in networks.items()},
+            "optimizers": {name: opt.state_dict() for name, opt in self.optimizers.items()},
+            "extra": {},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, network in self.networks.items():
+            self.backend.unwrap(network).load_state_dict(state["models"][name])
+            self.optimizers[name].load_state_dict(state["optimizers"][name])
+        self.average.model.load_state_dict(state["models"]["average"])
+
+    @torch.no_grad()
+    def sample_grid(self) -> np.ndarray:
+        """Rows of original | target | normalized by the averaged generator [| truth]."""
+        columns = self.read_samples()
+        faces = [self.to_device(torch.stack(list(map(to_image, face)))) for face in columns[:2]]
+        normalized = list(to_pixels(self.average.model(*faces)))
+        return make_grid(list(zip(*columns[:2], normalized, *columns[2:], strict=True)))
+
+    def read_samples(self) -> list[list[np.ndarray]]:
+        """Columns of pixels: originals, targets and, where there is a truth set, truths."""
+        settings, side = self.config.samples, self.config.normalizer.side
+        rng = sample_rng(self.config.seed, 0, 0, "sample_grid")
+
+        def read(index: ShardIndex, rows: np.ndarray) -> list[np.ndarray]:
+            return [resize_pixels(index.read_pixels(int(row)), side) for row in rows]
+
+        if settings.truth is None:
+            index, pool = self.index, self.pool or self.index
+            rows = rng.integers(len(index), size=settings.rows)
+            return [read(index, rows), read(pool, rng.integers(len(pool), size=settings.rows))]
+        truth = ShardIndex.open(settings.truth)
+        index = self.index if settings.originals is None else ShardIndex.open(settings.originals)
+        rows = rng.integers(len(truth), size=settings.rows)
+        originals = index.rows_of([truth.key_of(int(row)) for row in rows])
+        read_set(settings.truth)
+        target = resize_pixels(read_photo(settings.truth / TARGET_NAME), side)
+        return [read(index, originals), [target] * settings.rows, read(truth, rows)]
+
+    def export(self, folder: Path) -> None:
+        save_generator(
+            self.average.model,
+            folder / "generator.safetensors",
+            persons=sorted(self.persons),
+            images=self.config.trainer.images,
+        )

@@ -1,0 +1,118 @@
+"""Settings of `norface train nor`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from norface.config import Config
+from norface.critics.base import CriticsConfig
+from norface.data.loader import DataConfig
+from norface.data.shards import ShardIndex
+from norface.errors import ConfigError
+from norface.losses.weighted import LossWeights
+from norface.models.discriminator import DiscriminatorConfig
+from norface.models.normalizer import NormalizerConfig
+from norface.training.schedule import ScheduleConfig
+from norface.training.seeding import sample_rng
+from norface.training.stage import StageConfig
+
+
+class TargetPool(Config):
+    """Which faces of the shards can be targets. Exactly one of the first three is set."""
+
+    persons: int | None = Field(None, gt=0)
+    "So many persons, chosen by the seed."
+    subjects: list[str] | None = None
+    "These persons, each written corpus/subject."
+    keys: list[str] | None = None
+    "These pictures."
+    pictures_per_person: int | None = Field(None, gt=0)
+    "The first pictures of each person only; null = all."
+
+    @model_validator(mode="after")
+    def _check_choice(self) -> TargetPool:
+        chosen = [self.persons, self.subjects, self.keys]
+        if sum(choice is not None for choice in chosen) != 1:
+            raise ConfigError("target_pool: set exactly one of persons, subjects, keys")
+        return self
+
+    def select(self, index: ShardIndex, seed: int) -> ShardIndex:
+        """The candidate targets among the samples of `index`. Raises CorpusError, ConfigError."""
+        if self.keys is not None:
+            where = np.zeros(len(index), bool)
+            where[index.rows_of(self.keys)] = True
+            return index.select(where=where)
+        persons = index.persons
+        if self.subjects is not None:
+            persons = [tuple(subject.split("/")) for subject in self.subjects]
+        elif self.persons is not None:
+            if self.persons > len(persons):
+                raise ConfigError(
+                    f"target_pool.persons: found {self.persons}; there are {len(persons)} persons"
+                )
+            order = sample_rng(seed, 0, 0, "target_pool").permutation(len(persons))
+            persons = [persons[number] for number in sorted(order[: self.persons])]
+        pool = index.select(subjects=persons)
+        if self.pictures_per_person is not None:
+            groups = pool.table.groupby(["corpus", "subject"], observed=True)
+            pool = pool.select(where=(groups.cumcount() < self.pictures_per_person).to_numpy())
+        return pool
+
+
+class NorOptimizerConfig(Config):
+    """Adam of both networks; the defaults are the paper's."""
+
+    learning_rate: float = Field(1e-4, gt=0)
+    "Of the generator; never scaled by the batch."
+    discriminator_learning_rate: float | None = Field(None, gt=0)
+    "Of the discriminator; null = the generator's."
+    betas: tuple[float, float] = (0.0, 0.99)
+    "Adam's decay of the first and of the second moment."
+    schedule: ScheduleConfig = ScheduleConfig()
+    "Moves both rates."
+    clip_norm: float | None = Field(None, gt=0)
+    "Gradients of each network are scaled down to this norm; null = never."
+    ema_decay: float = Field(0.999, ge=0, lt=1)
+    "Share of itself that the averaged generator keeps a step, once warmed up."
+
+
+class SamplesConfig(Config):
+    """The grids that show how training goes: original | target | normalized [| truth]."""
+
+    rows: int = Field(8, gt=0)
+    "Rows of the grid."
+    truth: Path | None = None
+    "A set of true normalized faces (synthetic); its target is then the grid's. Never trained on."
+    originals: Path | None = None
+    "Shards that the truth was made from; null = the training shards."
+
+
+class NorConfig(StageConfig):
+    """Settings of F_nor's training; sizes and weights default to the paper's."""
+
+    name: str = "nor"
+    data: DataConfig
+    "Originals, and targets too."
+    target_pool: TargetPool | None = None
+    "Candidate target faces; null = every face, as in the paper."
+    self_pair: float = Field(0.3, ge=0, le=1)
+    "Probability that original and target are the same picture."
+    flip: bool = False
+    "Mirror half of the originals and half of the targets; self pairs as one."
+    generator: Path | None = None
+    "Generator to go on from (fine-tuning); null = fresh weights."
+    normalizer: NormalizerConfig = NormalizerConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    critics: CriticsConfig = CriticsConfig()
+    losses: LossWeights = LossWeights()
+    adversarial_start_step: int = Field(0, ge=0)
+    "From this step on the discriminator trains and L_adv counts."
+    optimizer: NorOptimizerConfig = NorOptimizerConfig()
+    samples: SamplesConfig = SamplesConfig()
+    channels_last: bool = True
+    "Memory format of pictures and convolutions; faster nearly everywhere."
+    compile: bool = False
+    "torch.compile the networks: a minute or so at the start, faster steps after."

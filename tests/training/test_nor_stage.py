@@ -1,0 +1,276 @@
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from norface.critics.face_reader import FaceNetworkConfig, build_face_network
+from norface.data.normalized import NormalizedSet, write_set
+from norface.data.records import FaceRecord
+from norface.data.shards import ShardWriter
+from norface.errors import ConfigError
+from norface.images import encode_jpeg, write_png
+from norface.models.normalizer import load_generator
+from norface.training.backends.base import BackendConfig, build_backend
+from norface.training.stages.nor import NorConfig, NorStage
+from norface.training.stages.nor_config import TargetPool
+
+SIDE = 32
+NETWORKS = {
+    "normalizer": {
+        "encoder": {"side": SIDE, "patch": 8, "width": 16, "depth": 1, "heads": 2},
+        "merging": {"heads": 2, "blocks": 1},
+        "decoder": {"channels": [16, 8, 8, 8], "convolutions": 1, "upsampling": "shuffle"},
+    },
+    "discriminator": {"channels": [8, 8]},
+}
+WEIGHTS = {"adv": 1, "rec": 10, "perc": 1, "id": 1, "lm": 10, "exp": 10, "eye": 0}
+
+
+def write_faces(folder, subjects=3, frames=4):
+    rng = np.random.default_rng(0)
+    with ShardWriter(folder, side=SIDE, samples_per_shard=5) as writer:
+        for number in range(subjects * frames):
+            pixels = rng.integers(0, 256, (SIDE // 4, SIDE // 4, 3), np.uint8)
+            writer.write(
+                FaceRecord(
+                    corpus="synthetic",
+                    subject=f"S{number // frames}",
+                    clip="c",
+                    frame=number % frames,
+                    image=encode_jpeg(pixels.repeat(4, 0).repeat(4, 1)),
+                )
+            )
+    return folder
+
+
+def write_critic(folder, kind):
+    """An untrained network in the file format of stage `critic`."""
+    config = FaceNetworkConfig(
+        kind=kind, side=SIDE, channels=(4, 8), blocks=(0, 0), hidden=8, embedding=8
+    )
+    settings = {"network": json.dumps(config.model_dump(mode="json"))}
+    save_file(build_face_network(config).state_dict(), folder / kind, settings)
+    return {"source": "synthetic", "weights": str(folder / kind)}
+
+
+@pytest.fixture
+def make_config(tmp_path):
+    """A function that gives a config with small networks, faces and judges, and changes."""
+    shards = write_faces(tmp_path / "faces")
+    reader, identity = write_critic(tmp_path, "reader"), write_critic(tmp_path, "identity")
+    critics = dict.fromkeys(("landmarks", "expression", "eyebrow"), reader)
+    critics |= dict.fromkeys(("identity", "perceptual"), identity)
+
+    def make(**changes):
+        values = {
+            "data": {"shards": [str(shards)]},
+            "critics": critics,
+            "losses": WEIGHTS,
+            "trainer": {"images": 64, "batch_per_rank": 4, "log_every_steps": 2},
+            "self_pair": 0.5,
+            "optimizer": {"learning_rate": 1e-3},
+            **NETWORKS,
+        }
+        return NorConfig.model_validate(values | changes)
+
+    return make
+
+
+@pytest.fixture
+def backend():
+    backend = build_backend(BackendConfig(device="cpu"))
+    yield backend
+    backend.close()
+
+
+def train(stage, first, last):
+    """Metrics of each step from `first` up to `last`."""
+    batches = stage.batches(first)
+    return [stage.train_batch(next(batches), step) for step in range(first, last)]
+
+
+def flatten(state, path=""):
+    """Every leaf of nested dicts and lists by its path."""
+    if isinstance(state, dict):
+        state = state.items()
+    elif isinstance(state, list | tuple):
+        state = enumerate(state)
+    else:
+        return {path: state}
+    return {k: v for key, inner in state for k, v in flatten(inner, f"{path}/{key}").items()}
+
+
+def assert_equal(first, second):
+    first, second = flatten(first), flatten(second)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        if isinstance(value, torch.Tensor):
+            torch.testing.assert_close(value, second[name], rtol=0, atol=0, msg=name)
+        else:
+            assert value == second[name], name
+
+
+def test_step_gives_the_trained_terms_and_what_was_optimised(make_config, backend):
+    (metrics,) = train(NorStage(make_config(), backend), 0, 1)
+    losses = {"adv", "rec", "perc", "id", "lm", "exp"}
+    assert set(metrics) == losses | {"loss", "lr", "discriminator"}
+    expected = sum(WEIGHTS[term] * metrics[term] for term in losses)
+    torch.testing.assert_close(metrics["loss"], expected)
+    assert not any(value.requires_grad for value in metrics.values())
+
+
+def test_log_steps_add_terms_of_weight_zero_and_gradient_shares(make_config, backend):
+    _, metrics = train(NorStage(make_config(), backend), 0, 2)
+    assert "eye" in metrics
+    shares = {name: value for name, value in metrics.items() if name.startswith("grad_share/")}
+    assert set(shares) == {f"grad_share/{n}" for n in ("adv", "rec", "perc", "id", "lm", "exp")}
+    assert sum(shares.values()).item() == pytest.approx(1)
+
+
+def test_gradient_shares_do_not_change_the_step(make_config, backend):
+    stages = [
+        NorStage(make_config(trainer={"images": 64, "batch_per_rank": 4, "log_every_steps": n},
+                             losses={**WEIGHTS, "eye": 1}), backend)
+        for n in (1, 100)
+    ]  # fmt: skip
+    for stage in stages:
+        train(stage, 0, 2)
+    for one, other in zip(*(stage.generator.parameters() for stage in stages), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_generator_step_leaves_discriminator_and_critics_untouched(make_config, backend):
+    stage = NorStage(make_config(), backend)
+    alone = NorStage(make_config(), backend)
+    batch = next(stage.batches(0))
+    target = alone.to_device(batch["target"])
+    normalized = alone.generator(alone.to_device(batch["original"]), target)
+    alone.train_discriminator(target, normalized.detach(), 1.0)
+    stage.train_batch(batch, 0)
+    assert_equal(stage.discriminator.state_dict(), alone.discriminator.state_dict())
+    for critic in stage.judging.critics.values():
+        assert all(p.grad is None and not p.requires_grad for p in critic.parameters())
+
+
+def test_no_gradient_reaches_the_discriminator_from_the_adversarial_loss(make_config, backend):
+    stage = NorStage(make_config(), backend)
+    picture = torch.zeros(2, 3, SIDE, SIDE, requires_grad=True)
+    stage.ask_discriminator(picture).backward()
+    assert picture.grad.abs().sum() > 0
+    assert all(p.grad is None and p.requires_grad for p in stage.discriminator.parameters())
+
+
+def test_discriminator_waits_for_its_start_step(make_config, backend):
+    stage = NorStage(make_config(adversarial_start_step=1), backend)
+    before = copy.deepcopy(stage.discriminator.state_dict())
+    (metrics,) = train(stage, 0, 1)
+    assert "adv" not in metrics
+    assert_equal(stage.discriminator.state_dict(), before)
+    (metrics,) = train(stage, 1, 2)
+    assert "adv" in metrics
+
+
+def test_resumed_run_equals_an_uninterrupted_one_bit_for_bit(make_config, backend):
+    straight = NorStage(make_config(), backend)
+    train(straight, 0, 5)
+    first = NorStage(make_config(), backend)
+    train(first, 0, 2)
+    second = NorStage(make_config(seed=0), backend)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    train(second, 2, 5)
+    assert_equal(second.state_dict(), straight.state_dict())
+
+
+def test_self_pairs_can_be_learned_by_heart(make_config, backend):
+    config = make_config(
+        self_pair=1.0, losses={**dict.fromkeys(WEIGHTS), "rec": 1}, critics={},
+        optimizer={"learning_rate": 5e-3, "betas": [0.9, 0.99]},
+    )  # fmt: skip
+    metrics = train(NorStage(config, backend), 0, 24)
+    first, last = (torch.stack([m["rec"] for m in part]).mean() for part in
+                   (metrics[:4], metrics[-4:]))  # fmt: skip
+    assert last < 0.8 * first
+    assert set(metrics[0]) == {"rec", "loss", "lr"}
+
+
+def test_bf16_and_clipping_give_finite_losses(make_config):
+    config = make_config(
+        backend={"device": "cpu", "precision": "bf16"}, optimizer={"clip_norm": 0.1}
+    )
+    backend = build_backend(config.backend)
+    stage = NorStage(config, backend)
+    for metrics in train(stage, 0, 2):
+        assert all(value.isfinite() for value in metrics.values())
+        assert "grad_norm" in metrics
+    squares = [p.grad.square().sum() for p in stage.generator.parameters() if p.grad is not None]
+    assert torch.stack(squares).sum().sqrt() <= 0.1 * 1.001
+    backend.close()
+
+
+def test_trained_term_without_its_critic_is_refused(make_config, backend):
+    with pytest.raises(ConfigError, match="losses.perc: found 1.0, but critics.perceptual"):
+        NorStage(make_config(critics={}), backend)
+    weights = {**dict.fromkeys(WEIGHTS), "rec": 1, "id": 0}
+    _, metrics = train(NorStage(make_config(critics={}, losses=weights), backend), 0, 2)
+    assert "id" not in metrics
+
+
+def test_export_is_the_averaged_generator_and_names_everyone_it_saw(make_config, backend, tmp_path):
+    stage = NorStage(make_config(), backend)
+    train(stage, 0, 1)
+    stage.export(tmp_path)
+    model, card = load_generator(tmp_path / "generator.safetensors")
+    assert_equal(model.state_dict(), stage.average.model.state_dict())
+    assert card.persons == [("synthetic", f"S{number}") for number in range(3)]
+
+    data = {"shards": [str(tmp_path / "faces")], "subjects": ["synthetic/S1"]}
+    changes = {"data": data, "generator": str(tmp_path / "generator.safetensors")}
+    tuned = NorStage(make_config(**changes), backend)
+    assert_equal(tuned.generator.state_dict(), model.state_dict())
+    assert len(tuned.persons) == 3
+    with pytest.raises(ConfigError, match="other sizes than `normalizer`"):
+        wider = copy.deepcopy(NETWORKS["normalizer"])
+        wider["encoder"]["depth"] = 2
+        NorStage(make_config(**changes, normalizer=wider), backend)
+
+
+def test_targets_come_from_the_pool_only(make_config, backend):
+    config = make_config(target_pool={"subjects": ["synthetic/S2"], "pictures_per_person": 2})
+    stage = NorStage(config, backend)
+    batches = stage.batches(0)
+    seen = {key for _ in range(6) for key in next(batches)["target_key"]}
+    assert seen == {"synthetic_S2_c_0", "synthetic_S2_c_1"}
+
+
+def test_pool_of_persons_is_drawn_by_the_seed_and_checked(make_config):
+    index = make_config().data.open()
+    draws = [tuple(TargetPool(persons=1).select(index, seed).persons) for seed in range(8)]
+    assert len(set(draws)) > 1
+    assert TargetPool(persons=1).select(index, 3).persons == list(draws[3])
+    assert len(TargetPool(keys=["synthetic_S0_c_3"]).select(index, 0)) == 1
+    with pytest.raises(ConfigError, match="found 4; there are 3 persons"):
+        TargetPool(persons=4).select(index, 0)
+    with pytest.raises(ConfigError, match="exactly one"):
+        TargetPool()
+
+
+def test_grid_shows_original_target_and_normalized(make_config, backend):
+    stage = NorStage(make_config(samples={"rows": 3}), backend)
+    assert stage.sample_grid().shape == (3 * (SIDE + 2) + 2, 3 * (SIDE + 2) + 2, 3)
+    assert np.array_equal(stage.sample_grid(), stage.sample_grid())
+
+
+def test_grid_with_a_truth_set_shows_its_target_and_the_true_faces(make_config, backend, tmp_path):
+    truth = write_faces(tmp_path / "truth")
+    card = NormalizedSet(target="x", generator="truth", trained_on=[], source="0", side=SIDE)
+    write_set(truth, card)
+    write_png(truth / "target.png", np.full((SIDE, SIDE, 3), 7, np.uint8))
+    stage = NorStage(make_config(samples={"rows": 2, "truth": str(truth)}), backend)
+    originals, targets, truths = stage.read_samples()
+    assert (targets[0] == 7).all()
+    # The truth set of this test holds the originals themselves.
+    assert np.array_equal(originals, truths)
+    assert stage.sample_grid().shape[1] == 4 * (SIDE + 2) + 2
