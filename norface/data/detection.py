@@ -123,9 +123,18 @@ class InsightFaceDetector(FaceDetector):
     SIDE = 640
 
     def __init__(self, weights: Path):
-        from insightface.model_zoo import get_model
-
-        model = get_model(str(weights), providers=["CPUExecutionProvider"])
+        try:
+            from insightface.model_zoo import get_model
+        except ImportError as error:
+            raise WeightsError(
+                f"insightface cannot be imported ({error}); pip install norface[faces]"
+            ) from None
+        try:
+            model = get_model(str(weights), providers=["CPUExecutionProvider"])
+        except Exception as error:
+            # onnxruntime has an exception class of its own for every kind of damage.
+            reason = " ".join(str(error).split())
+            raise WeightsError(f"{weights}: not a readable ONNX file ({reason})") from None
         if model is None or getattr(model, "taskname", "") != "detection":
             raise WeightsError(f"{weights}: not an insightface detection model")
         model.prepare(ctx_id=-1, input_size=(self.SIDE, self.SIDE), det_thresh=self.THRESHOLD)

@@ -143,6 +143,92 @@ def test_wrong_names_and_paths_are_refused_in_one_line(tmp_path):
         choose_detector("insightface", tmp_path)
 
 
+def write_red_square_detector(path):
+    """An ONNX file with the inputs and outputs of insightface's SCRFD that finds red squares.
+
+    A cell of 8 pixels that is all red scores 1, anything else 0; boxes and points are fixed
+    distances, in units of the stride, around the cell's corner.
+    """
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    from onnx import TensorProto, helper, numpy_helper
+
+    points = np.array([-1, -1, 1, -1, 0, 0, -1, 1, 1, 1], np.float32)
+    # Red is 1 after scaling and green, blue are -1: only their difference tells red from white.
+    mixing = np.float32([0.5, -0.25, -0.25]).reshape(1, 3, 1, 1)
+    constants = {"mixing": mixing, "column": np.int64([-1, 1])}
+    nodes, outputs = [], {"score": [], "box": [], "points": []}
+    for stride in (8, 16, 32):
+        constants |= {
+            f"box{stride}": np.full((1, 4), 2, np.float32),
+            f"points{stride}": points[None],
+            f"gain{stride}": np.float32(1.0 if stride == 8 else 0.0),
+        }
+        for what in outputs:
+            outputs[what].append(f"{what}_out{stride}")
+        nodes += [
+            helper.make_node("Conv", ["input", "mixing"], [f"red{stride}"]),
+            helper.make_node(
+                "AveragePool",
+                [f"red{stride}"],
+                [f"cells{stride}"],
+                kernel_shape=[stride, stride],
+                strides=[stride, stride],
+            ),
+            helper.make_node("Reshape", [f"cells{stride}", "column"], [f"flat{stride}"]),
+            # Two anchors a cell.
+            helper.make_node("Concat", [f"flat{stride}"] * 2, [f"twice{stride}"], axis=1),
+            helper.make_node("Reshape", [f"twice{stride}", "column"], [f"all{stride}"]),
+            helper.make_node("Mul", [f"all{stride}", f"gain{stride}"], [f"score_out{stride}"]),
+        ]
+        for what in ("box", "points"):
+            zeros = f"zeros_{what}{stride}"
+            nodes += [
+                helper.make_node("Sub", [f"all{stride}", f"all{stride}"], [zeros]),
+                helper.make_node("Add", [zeros, f"{what}{stride}"], [f"{what}_out{stride}"]),
+            ]
+    graph = helper.make_graph(
+        nodes,
+        "red",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, "h", "w"])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", width])
+            for width, names in zip((1, 4, 10), outputs.values(), strict=True)
+            for name in names
+        ],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, path)
+
+
+def test_an_onnx_detector_of_insightface_shape_gives_boxes_and_points_of_the_photograph(tmp_path):
+    pytest.importorskip("insightface", reason="insightface (extra faces) is not installed")
+    write_red_square_detector(tmp_path / "det_red.onnx")
+    choice = choose_detector("insightface", tmp_path)
+    assert choice.weights.name == "det_red.onnx"
+    photograph = np.zeros((320, 640, 3), np.uint8)
+    photograph[80:88, 160:168] = (255, 0, 0)
+    photograph[80:88, 320:328] = (0, 0, 255)
+    faces = choice.load().find_faces(photograph)
+    assert len(faces) == 1
+    assert faces[0].box == pytest.approx((144, 64, 176, 96), abs=0.1)
+    assert faces[0].score == pytest.approx(1, abs=0.02)
+    wanted = [[152, 72], [168, 72], [160, 80], [152, 88], [168, 88]]
+    np.testing.assert_allclose(faces[0].five_points, wanted, atol=0.1)
+    # Twice as large, the photograph is shrunk to the detector's 640 pixels and the answer grown.
+    large = choice.load().find_faces(photograph.repeat(2, 0).repeat(2, 1))[0]
+    np.testing.assert_allclose(large.five_points, 2 * np.array(wanted), atol=2)
+    assert choice.load().find_faces(np.zeros((100, 100, 3), np.uint8)) == []
+
+
+def test_a_damaged_onnx_file_is_one_line(tmp_path):
+    pytest.importorskip("insightface", reason="insightface (extra faces) is not installed")
+    (tmp_path / "det_bad.onnx").write_bytes(b"no model")
+    with pytest.raises(WeightsError, match=r"det_bad\.onnx: not a readable ONNX file") as caught:
+        choose_detector("insightface", tmp_path).load()
+    assert "\n" not in str(caught.value)
+
+
 def test_insightface_is_preferred_where_its_model_lies(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     model = tmp_path / ".insightface" / "models" / "buffalo_l" / "det_10g.onnx"
