@@ -26,7 +26,7 @@ from norface.training.agreement import fail_on_all, on_main
 from norface.training.backends.base import Backend
 from norface.training.checkpoint import CheckpointFolder, Manifest, non_finite_tensor
 from norface.training.preemption import StoppedOnRequest, StopRequest
-from norface.training.seeding import sample_key, seed_everything
+from norface.training.seeding import seed_step
 from norface.training.stage import Stage, StageConfig
 
 AGREE_EVERY_ON_GPU = 16
@@ -103,7 +103,7 @@ class Trainer:
         started = time.monotonic()
         batch = next(batches)
         self.window.waited_s += time.monotonic() - started
-        seed_everything(sample_key(self.config.seed, self.step, self.backend.rank, "step") % 2**63)
+        seed_step(self.config.seed, self.step, self.backend.rank)
         metrics = self.stage.train_batch(batch, self.step)
         self.window.add(metrics)
         losses = {name: value for name, value in metrics.items() if "/" not in name}
