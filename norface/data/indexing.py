@@ -24,6 +24,8 @@ INDEX_NAME = "index.parquet"
 
 WORDS = ("corpus", "subject", "clip", "split", "shard", "emotion")
 "Text columns of few values, kept as categories."
+LABELS = ("au_", "intensity_")
+"Beginnings of the label columns; a unit's number follows."
 NUMBERS = ("frame", "image_offset", "image_size", "json_offset", "json_size")
 
 
@@ -47,21 +49,18 @@ def write_index(folder: str | Path) -> None:
     paths = list_shards(folder)
     if not paths:
         raise CorpusError(f"{folder}: holds no shards")
-    save_index(
-        Path(folder), {path.name: list(scan_shard(path)) for path in paths}, shard_side(paths[0])
-    )
+    tables = {path.name: build_table(path.name, scan_shard(path)) for path in paths}
+    save_index(Path(folder), tables, shard_side(paths[0]))
 
 
-def save_index(folder: Path, shards: dict[str, list[Member]], side: int) -> None:
-    """Write the index of the members of each shard, whole or not at all."""
-    table = build_table(
-        (name, member) for name, members in sorted(shards.items()) for member in members
-    )
+def save_index(folder: Path, tables: dict[str, pa.Table], side: int) -> None:
+    """Write the index of shards (file name => its rows), whole or not at all."""
+    table = join_tables(tables[name] for name in sorted(tables))
     refuse_duplicates(table["key"], folder)
     # Jobs that finish together may each write the index: the same one, so the last name wins.
     temporary = folder / f"{INDEX_NAME}.{os.getpid()}.tmp"
     try:
-        sizes = {name: (folder / name).stat().st_size for name in sorted(shards)}
+        sizes = {name: (folder / name).stat().st_size for name in sorted(tables)}
         metadata = {b"norface": json.dumps({"side": side, "shards": sizes}).encode()}
         pq.write_table(table.replace_schema_metadata(metadata), temporary)
         os.replace(temporary, folder / INDEX_NAME)
@@ -70,27 +69,35 @@ def save_index(folder: Path, shards: dict[str, list[Member]], side: int) -> None
         raise unwritable(folder / INDEX_NAME, error) from None
 
 
-def build_table(rows: Iterable[tuple[str, Member]]) -> pa.Table:
-    """(shard name, member) pairs => the index's columns, labels nullable."""
-    rows = list(rows)
-    records = [member.record for _, member in rows]
-    columns: dict[str, pa.Array] = {
-        "key": pa.array([record.key for record in records], pa.string())
-    }
+def build_table(name: str, members: Iterable[Member]) -> pa.Table:
+    """The rows of one shard: the index's columns, labels nullable and only of units that appear."""
+    members = list(members)
+    records = [member.record for member in members]
+    text = pa.string()
+    columns: dict[str, pa.Array] = {"key": pa.array([record.key for record in records], text)}
     for word in ("corpus", "subject", "clip", "split", "emotion"):
-        columns[word] = pa.array([getattr(record, word) for record in records], pa.string())
-    columns["shard"] = pa.array([name for name, _ in rows], pa.string())
+        columns[word] = pa.array([getattr(record, word) for record in records], text)
+    columns["shard"] = pa.array([name] * len(members), text)
     columns["frame"] = pa.array([record.frame for record in records], pa.int64())
     for number in NUMBERS[1:]:
-        columns[number] = pa.array([getattr(member, number) for _, member in rows], pa.int64())
+        columns[number] = pa.array([getattr(member, number) for member in members], pa.int64())
     for prefix, field, kind in (
         ("au", "presence", pa.int8()),
         ("intensity", "intensity", pa.float32()),
     ):
         labels = [getattr(record, field) for record in records]
-        for unit in sorted({unit for one in labels for unit in one}):
+        for unit in {unit for one in labels for unit in one}:
             columns[f"{prefix}_{unit}"] = pa.array([one.get(unit) for one in labels], kind)
     return pa.table(columns)
+
+
+def join_tables(tables: Iterable[pa.Table]) -> pa.Table:
+    """Tables of shards as one, label columns in the order of their units."""
+    table = pa.concat_tables(tables, promote_options="default").combine_chunks()
+    words = [name for name in table.column_names if not name.startswith(LABELS)]
+    labels = [name for name in table.column_names if name.startswith(LABELS)]
+    labels.sort(key=lambda name: (name.split("_")[0], int(name.split("_")[1])))
+    return table.select(words + labels)
 
 
 def refuse_duplicates(keys: pa.ChunkedArray, where: object) -> None:
@@ -131,7 +138,7 @@ def read_index(folder: Path) -> tuple[pa.Table, dict[str, Any]]:
 def to_frame(table: pa.Table) -> pd.DataFrame:
     """The table in memory: words as categoricals, labels as float32 with NaN where unlabelled."""
     for number, name in enumerate(table.column_names):
-        if name.startswith(("au_", "intensity_")):
+        if name.startswith(LABELS):
             table = table.set_column(number, name, table[name].cast(pa.float32()))
         elif name in WORDS and not pa.types.is_dictionary(table[name].type):
             table = table.set_column(number, name, table[name].dictionary_encode())

@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from norface.data.indexing import (
     INDEX_NAME,
+    build_table,
     list_shards,
     read_index,
     refuse_duplicates,
@@ -34,7 +35,7 @@ from norface.data.indexing import (
 )
 from norface.data.labels import EMOTIONS
 from norface.data.records import FaceRecord
-from norface.data.tars import Member, ShardFile, ShardHandles, scan_shard
+from norface.data.tars import ShardFile, ShardHandles, scan_shard
 from norface.errors import CorpusError
 from norface.images import decode_jpeg
 
@@ -64,7 +65,7 @@ class ShardWriter:
         self.folder, self.side, self.prefix = Path(folder), side, prefix
         self.samples_per_shard = samples_per_shard
         self.done = 0
-        self._shards: dict[str, list[Member]] = {}
+        self._tables: dict[str, pa.Table] = {}
         self._keys: set[str] = set()
         self._current: ShardFile | None = None
         found = list_shards(self.folder)
@@ -75,8 +76,8 @@ class ShardWriter:
         for number, path in enumerate(found):
             if path.name != self._name(number):
                 raise CorpusError(f"{path}: expected {self._name(number)}; remove what is odd")
-            self._shards[path.name] = list(scan_shard(path))
-            self._keys.update(member.record.key for member in self._shards[path.name])
+            self._tables[path.name] = build_table(path.name, scan_shard(path))
+            self._keys.update(self._tables[path.name]["key"].to_pylist())
         self.done = len(self._keys)
         if found and (there := shard_side(found[0])) != side:
             raise CorpusError(f"{found[0]}: holds pictures of {there} pixels, not of {side}")
@@ -91,7 +92,7 @@ class ShardWriter:
                 f"{self.folder}: the key {record.key} comes twice; keys must be unique"
             )
         if self._current is None:
-            path = self.folder / self._name(len(self._shards))
+            path = self.folder / self._name(len(self._tables))
             self._current = ShardFile(path, side=self.side)
         self._current.write(record)
         self._keys.add(record.key)
@@ -101,15 +102,16 @@ class ShardWriter:
     def _finish_shard(self) -> None:
         if self._current is not None:
             self._current.close()
-            self._shards[self._current.path.name] = self._current.members
+            name = self._current.path.name
+            self._tables[name] = build_table(name, self._current.members)
             self._current = None
 
     def close(self) -> None:
         """Finish the last shard and write the index."""
         self._finish_shard()
-        if not self._shards:
+        if not self._tables:
             raise CorpusError(f"{self.folder}: no sample was written")
-        save_index(self.folder, self._shards, self.side)
+        save_index(self.folder, self._tables, self.side)
 
     def __enter__(self) -> ShardWriter:
         return self

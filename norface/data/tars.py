@@ -9,6 +9,7 @@ read them. What knows of many shards and of the index is in shards.py.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import tarfile
@@ -71,7 +72,8 @@ class ShardFile:
             self.discard()
             raise unwritable(self.path, error) from None
         self._keys.add(record.key)
-        self.members.append(Member(record, image_offset, len(record.image), json_offset, len(body)))
+        bare = dataclasses.replace(record, image=None)
+        self.members.append(Member(bare, image_offset, len(record.image), json_offset, len(body)))
 
     def _append(self, name: str, data: bytes) -> int:
         """Write one tar member; returns the offset of its data."""
