@@ -1,0 +1,193 @@
+"""What each action unit does to the skin: displacement fields at intensity 5.
+
+The fields follow the muscles of the FACS manual: where the skin is pulled, and from where. Opening
+of the mouth uses the displacement of an opening crack, Im sqrt(w^2 - a^2) - Im w with w = u + iv:
+it parts the two lips' edges elliptically, meets at the corners and dies away in the cheeks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from norface.data.labels import ACTION_UNITS
+from norface.synthetic.fields import SPOTS, Field, Spots, evaluate, pack
+from norface.synthetic.head import MOUTH_HALF_WIDTH, MOUTH_V, gaussian, ramp
+
+UNITS = tuple(ACTION_UNITS)
+"Order of the units in every array of this package."
+_CORNER = MOUTH_HALF_WIDTH + 0.01
+
+
+def _crack(s: Spots) -> np.ndarray:
+    """-1 .. 1: +1 at the middle of the upper lip's edge, -1 at the lower's, 0 far away."""
+    v = s.v - MOUTH_V
+    w = s.u + 1j * np.where(v == 0, np.where(s.lower, -1e-9, 1e-9), v)
+    root = w * np.sqrt(1 - (MOUTH_HALF_WIDTH / w) ** 2)
+    opening = (root.imag - w.imag) / MOUTH_HALF_WIDTH
+    return opening * np.exp(-((v / 0.3) ** 2)) * np.exp(-((s.u / 0.45) ** 4))
+
+
+def _above_the_eye(s: Spots) -> np.ndarray:
+    """0 at the lids, 1 at the brows, so that the eye's opening keeps its place."""
+    return ramp(s.v, 0.06, 0.17)
+
+
+def _lips(s: Spots) -> np.ndarray:
+    """1 on the lips, 0 a lip's height away."""
+    size = np.where(s.lower, 0.13, 0.11)
+    inside = 1 - ramp(np.abs(s.v - MOUTH_V), size * 0.7, size * 1.3)
+    return inside * (1 - ramp(s.a, 0.22, 0.3))
+
+
+def _au1(s: Spots):
+    lift = gaussian(s.a, s.v, at=(0.12, 0.23), size=(0.13, 0.13)) * _above_the_eye(s)
+    return -0.02 * lift, 0.15 * lift, 0.01 * lift
+
+
+def _au2(s: Spots):
+    lift = gaussian(s.a, s.v, at=(0.47, 0.22), size=(0.14, 0.13)) * _above_the_eye(s)
+    return 0.0, 0.16 * lift, 0.01 * lift
+
+
+def _au4(s: Spots):
+    drop = gaussian(s.a, s.v, at=(0.2, 0.22), size=(0.19, 0.11)) * ramp(s.v, 0.045, 0.13)
+    gather = gaussian(s.a, s.v, at=(0.17, 0.2), size=(0.12, 0.1))
+    bulge = gaussian(s.a, s.v, at=(0.09, 0.17), size=(0.07, 0.07))
+    return -0.075 * gather * ramp(s.a, 0.0, 0.1), -0.105 * drop, 0.035 * bulge
+
+
+def _au5(s: Spots):
+    lift = gaussian(s.a, s.v, at=(0.315, 0.13), size=(0.12, 0.05))
+    return 0.0, 0.02 * lift, -0.012 * lift
+
+
+def _au6(s: Spots):
+    cheek = gaussian(s.a, s.v, at=(0.37, -0.27), size=(0.13, 0.11)) * (1 - ramp(s.v, -0.12, -0.04))
+    return 0.015 * cheek, 0.075 * cheek, 0.075 * cheek
+
+
+def _au7(s: Spots):
+    bulge = gaussian(s.a, s.v, at=(0.315, -0.075), size=(0.12, 0.03))
+    return 0.0, 0.012 * bulge, 0.018 * bulge
+
+
+def _au9(s: Spots):
+    wing = gaussian(s.a, s.v, at=(0.13, -0.43), size=(0.08, 0.12))
+    lip = gaussian(s.a, s.v, at=(0.08, -0.62), size=(0.13, 0.07)) * ~s.lower
+    brow = gaussian(s.a, s.v, at=(0.1, 0.2), size=(0.11, 0.09)) * ramp(s.v, 0.04, 0.12)
+    root = gaussian(s.a, s.v, at=(0.09, -0.1), size=(0.05, 0.1))
+    cheek = gaussian(s.a, s.v, at=(0.26, -0.24), size=(0.1, 0.09))
+    up = 0.075 * wing + 0.035 * lip - 0.065 * brow + 0.025 * cheek
+    return 0.02 * wing - 0.02 * brow, up, 0.03 * root + 0.03 * cheek + 0.015 * wing
+
+
+def _au10(s: Spots):
+    crack = np.maximum(_crack(s), 0)
+    lip = gaussian(s.a, s.v, at=(0.14, -0.63), size=(0.1, 0.08)) * np.where(s.lower, 0, 1)
+    lip = lip * (1 - ramp(s.v, MOUTH_V + 0.03, MOUTH_V)) + 0.85 * crack * ramp(s.a, -0.08, 0.08)
+    cheek = gaussian(s.a, s.v, at=(0.28, -0.42), size=(0.08, 0.09))
+    return 0.0, 0.10 * lip + 0.03 * cheek, 0.025 * lip + 0.05 * cheek
+
+
+def _au12(s: Spots):
+    corner = gaussian(s.a, s.v, at=(0.28, -0.70), size=(0.14, 0.12))
+    cheek = gaussian(s.a, s.v, at=(0.4, -0.42), size=(0.12, 0.12))
+    thin = _lips(s) * (s.v - MOUTH_V)
+    middle = gaussian(s.a, s.v, at=(0.0, MOUTH_V), size=(0.12, 0.1))
+    up = 0.155 * corner * ramp(s.a, 0.0, 0.27) + 0.035 * cheek - 0.35 * thin + 0.01 * middle
+    return 0.10 * corner * ramp(s.a, 0.0, 0.25), up, 0.07 * cheek - 0.045 * corner
+
+
+def _au14(s: Spots):
+    pit = gaussian(s.a, s.v, at=(0.29, MOUTH_V), size=(0.05, 0.06))
+    corner = gaussian(s.a, s.v, at=(0.26, MOUTH_V), size=(0.09, 0.07))
+    ring = gaussian(s.a, s.v, at=(0.39, MOUTH_V), size=(0.05, 0.1))
+    return 0.06 * corner * ramp(s.a, 0, 0.25), 0.015 * corner, -0.10 * pit + 0.05 * ring
+
+
+def _au15(s: Spots):
+    corner = gaussian(s.a, s.v, at=(0.27, MOUTH_V - 0.02), size=(0.12, 0.1)) * ramp(s.a, 0.05, 0.25)
+    pouch = gaussian(s.a, s.v, at=(0.3, -0.87), size=(0.07, 0.06))
+    return 0.01 * corner, -0.13 * corner - 0.02 * pouch, -0.02 * corner + 0.04 * pouch
+
+
+def _au17(s: Spots):
+    chin = gaussian(s.u, s.v, at=(0, -0.98), size=(0.19, 0.11))
+    lip = gaussian(s.u, s.v, at=(0, -0.78), size=(0.15, 0.1))
+    above = gaussian(s.u, s.v, at=(0, -0.68), size=(0.14, 0.06))
+    up = 0.09 * chin + 0.075 * lip + 0.03 * above * ~s.lower
+    edge = np.where(s.v >= MOUTH_V, 0.02, 0.06)
+    return -0.02 * _lips(s) * ramp(s.a, 0, 0.2), up, 0.05 * chin + edge * lip
+
+
+def _au20(s: Spots):
+    corner = gaussian(s.a, s.v, at=(0.29, MOUTH_V - 0.02), size=(0.15, 0.11)) * ramp(s.a, 0, 0.24)
+    thin = _lips(s) * (s.v - MOUTH_V)
+    below = gaussian(s.a, s.v, at=(0.3, -0.9), size=(0.12, 0.1))
+    return 0.135 * corner + 0.03 * below, -0.035 * corner - 0.45 * thin, -0.03 * corner
+
+
+def _au23(s: Spots):
+    narrow = gaussian(s.a, s.v, at=(0.25, MOUTH_V), size=(0.12, 0.1)) * ramp(s.a, 0.0, 0.22)
+    thin = _lips(s) * (s.v - MOUTH_V)
+    around = gaussian(s.a, s.v, at=(0.0, MOUTH_V), size=(0.2, 0.12))
+    return -0.105 * narrow, -0.45 * thin, 0.045 * around
+
+
+def _au24(s: Spots):
+    thin = _lips(s) * (s.v - MOUTH_V)
+    bulge = gaussian(s.a, s.v, at=(0.0, MOUTH_V + 0.12), size=(0.17, 0.035))
+    bulge = bulge + gaussian(s.a, s.v, at=(0.0, MOUTH_V - 0.14), size=(0.17, 0.035))
+    press = _lips(s) * (1 - ramp(s.a, 0.1, 0.28))
+    return -0.015 * press * ramp(s.a, 0, 0.2), -0.8 * thin, 0.045 * bulge - 0.06 * press
+
+
+def _au25(s: Spots):
+    crack = _crack(s)
+    open_ = np.where(crack > 0, 0.035, 0.105) * crack
+    return 0.0, open_, 0.02 * np.abs(crack)
+
+
+def _au26(s: Spots):
+    crack = _crack(s)
+    below = ramp(s.v, -0.45, -1.0)
+    weight = below - 0.40 * np.maximum(crack, 0) + 0.52 * np.maximum(-crack, 0)
+    reach = np.clip(s.z / 0.8, 0, 1) * (1 - ramp(s.a, 0.75, 1.15))
+    narrow = gaussian(s.a, s.v, at=(0.25, MOUTH_V), size=(0.12, 0.13)) * ramp(s.a, 0, 0.25)
+    hollow = gaussian(s.a, s.v, at=(0.48, -0.6), size=(0.12, 0.16))
+    drop = weight * reach
+    return -0.04 * narrow - 0.03 * hollow, -0.33 * drop, -0.09 * drop - 0.03 * hollow
+
+
+FIELDS: dict[int, Field] = {
+    1: _au1, 2: _au2, 4: _au4, 5: _au5, 6: _au6, 7: _au7, 9: _au9, 10: _au10, 12: _au12,
+    14: _au14, 15: _au15, 17: _au17, 20: _au20, 23: _au23, 24: _au24, 25: _au25, 26: _au26,
+}  # fmt: skip
+
+
+def build_basis():
+    """Two fields a unit: the half with u < 0, then the other. Index 2 * position in UNITS + side."""
+    right = ramp(SPOTS.u, -0.07, 0.07)[..., None]
+    halves = []
+    for unit in UNITS:
+        field = evaluate(FIELDS[unit])
+        halves += [field * (1 - right), field * right]
+    return pack(halves)
+
+
+BASIS = build_basis()
+STRENGTH = np.array([1.0] * len(UNITS))
+
+
+def lid_heights(total: np.ndarray, upper: float, lower: float) -> tuple[float, float]:
+    """Heights of one eye's upper and lower lid edge over its axis, in head units.
+
+    total (len(UNITS),): intensities of that half of the face, resting ones included.
+    upper, lower: the edges of the relaxed eye, both positive.
+    """
+    at = dict(zip(UNITS, total / 5, strict=True))
+    squint = 0.30 * at[6] + 0.55 * at[7] + 0.25 * at[9] + 0.22 * at[12]
+    raised = upper * (1 - 0.42 * at[7] - 0.2 * at[4] - 0.12 * at[6]) + 0.075 * at[5]
+    dropped = lower * (1 + 0.25 * at[5]) - 0.055 * squint
+    raised = max(raised, 0.012)
+    return raised, max(dropped, 0.012 - raised)

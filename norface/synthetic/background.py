@@ -1,0 +1,32 @@
+"""What is behind the face: a gradient and soft shapes, drawn from a seed."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from norface.synthetic.identity import to_linear
+
+
+@functools.lru_cache(maxsize=4096)
+def draw_scene(seed: int) -> np.ndarray:
+    """(N, 8) float32. Row 0: two colours and the gradient's direction (x, y).
+
+    Other rows: colour, centre x, y, half width, half height (negative = a rectangle), angle.
+    """
+    rng = np.random.default_rng([0xBA, seed])
+    base = to_linear(
+        rng.uniform(15, 235, 3) if rng.random() < 0.6 else np.full(3, rng.uniform(25, 230))
+    )
+    other = np.clip(base * np.exp(rng.normal(0, 0.45, 3)) + 0.02, 0, 0.9)
+    angle = rng.uniform(0, 2 * np.pi)
+    rows = [[*base, *other, np.cos(angle), np.sin(angle)]]
+    for _ in range(rng.integers(0, 6)):
+        mix = np.clip(base * np.exp(rng.normal(0, 0.8, 3)) + rng.uniform(0, 0.12), 0, 0.95)
+        kind = -1 if rng.random() < 0.5 else 1
+        rows.append(
+            [*mix, *rng.uniform(-0.1, 1.1, 2), rng.uniform(0.05, 0.4), kind * rng.uniform(0.05, 0.6),
+             rng.uniform(-0.4, 0.4)]
+        )  # fmt: skip
+    return np.array(rows, np.float32)

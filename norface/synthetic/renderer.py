@@ -1,0 +1,290 @@
+"""FaceParameters => a picture, as if photographed and aligned.
+
+The resting face (template + the person's shape + hair) is made once a person. A picture adds the
+fields of the action units, projects, aligns by data/alignment.py's template, rasterizes with
+several samples a pixel, shades each sample, and averages.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import threading
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from norface.data.alignment import alignment_matrix, move_points
+from norface.synthetic import action_units, landmarks, shape
+from norface.synthetic.accessories import Parts, build_parts
+from norface.synthetic.background import draw_scene
+from norface.synthetic.fields import SPOTS, add_fields
+from norface.synthetic.head import (
+    COLUMNS,
+    EYE_U,
+    MOUTH_V,
+    POSITIONS,
+    ROWS,
+    UPPER_ROW,
+    gaussian,
+    ramp,
+)
+from norface.synthetic.identity import HAIRLINE_U, Identity, draw_identity
+from norface.synthetic.parameters import FaceParameters, Light, RenderedFace
+from norface.synthetic.rasterizer import add_reliefs, box_downsample, grid_normals, rasterize
+from norface.synthetic.shading import GAMMA, shade
+from norface.synthetic.textures import NOISE, RELIEF_BOXES, RELIEF_SHAPE, RELIEF_UNITS, RELIEFS
+
+EYE_RADIUS = 0.125
+_HEAD_VERTICES = ROWS * COLUMNS
+_scratch = threading.local()
+
+
+def _occlusion() -> np.ndarray:
+    """(ROWS, COLUMNS): share of the sky's light that reaches each spot of the resting head."""
+    a, v = SPOTS.a, SPOTS.v
+    dark = 0.30 * gaussian(a, v, at=(0.19, 0.02), size=(0.07, 0.06))
+    dark += 0.16 * gaussian(a, v, at=(0.32, 0.085), size=(0.14, 0.03))
+    dark += 0.38 * gaussian(a, v, at=(0.0, -0.572), size=(0.13, 0.03))
+    dark += 0.28 * gaussian(a, v, at=(0.195, -0.49), size=(0.025, 0.05))
+    dark += 0.22 * gaussian(a, v, at=(0.0, -0.862), size=(0.14, 0.025))
+    dark += 0.10 * gaussian(a, v, at=(0.275, -0.73), size=(0.03, 0.04))
+    dark += 0.5 * ramp(v, -1.1, -1.24)
+    dark += 0.25 * ramp(a, 0.95, 1.25) * ramp(v, 0.2, -0.1)
+    return (1 - np.clip(dark, 0, 0.75)).astype(np.float32)
+
+
+_OCCLUSION = _occlusion()
+
+
+class _Person:
+    """What all pictures of one person share."""
+
+    def __init__(self, seed: int):
+        identity = self.identity = draw_identity(seed)
+        self.rest = POSITIONS.astype(np.float32)
+        add_fields(self.rest, *shape.BASIS, identity.shape)
+        spots = [(sign * EYE_U, 0.0, False) for sign in (-1, 1)] + [(0.0, MOUTH_V, False)]
+        anchors = landmarks.sample_grid(self.rest, spots).astype(np.float64)
+        self.eyes = anchors[:2] - [0, 0, EYE_RADIUS + 0.012]
+        self.mouth = anchors[2]
+        edge = np.interp(SPOTS.a, HAIRLINE_U, identity.hairline)
+        tuft = 0.02 * np.sin(9 * SPOTS.u + seed) * identity.look.hair_wave
+        self.hair = (SPOTS.v - edge - identity.parting * SPOTS.u / 0.5 - tuft).astype(np.float32)
+        normals = np.empty_like(self.rest)
+        grid_normals(self.rest, UPPER_ROW, normals)
+        puff = identity.hair_thickness * ramp(
+            self.hair, -0.015, 0.10 + 0.6 * identity.hair_thickness
+        )
+        self.rest += (puff[..., None] * normals).astype(np.float32)
+        self.parts: Parts = build_parts(identity, self.rest, anchors[:2])
+        count = _HEAD_VERTICES + len(self.parts.points)
+        self.material = np.ones((count, 4), np.float32)
+        head = self.material[:_HEAD_VERTICES].reshape(ROWS, COLUMNS, 4)
+        head[..., 0], head[..., 1], head[..., 2], head[..., 3] = (
+            SPOTS.u,
+            SPOTS.v,
+            self.hair,
+            _OCCLUSION,
+        )
+        self.material[_HEAD_VERTICES:, :2] = self.parts.material
+
+
+@functools.lru_cache(maxsize=512)
+def _person(seed: int) -> _Person:
+    return _Person(seed)
+
+
+def total_action(parameters: FaceParameters, identity: Identity) -> np.ndarray:
+    """(2, units): the resting face and the action together, as intensities, u < 0 then u > 0."""
+    action = np.zeros((2, len(action_units.UNITS)))
+    for position, unit in enumerate(action_units.UNITS):
+        value = parameters.intensity.get(unit, 0.0)
+        slant = parameters.asymmetry.get(unit, 0.0)
+        action[:, position] = value * (1 - slant), value * (1 + slant)
+    return np.clip(identity.resting + action, -1.5, 6.0)
+
+
+def rotation_matrix(yaw: float, pitch: float, roll: float) -> np.ndarray:
+    """(3, 3): head => camera space; degrees. Roll is positive clockwise as seen in the picture."""
+    y, p, r = np.deg2rad([yaw, pitch, roll])
+    turn = np.array([[math.cos(y), 0, math.sin(y)], [0, 1, 0], [-math.sin(y), 0, math.cos(y)]])
+    nod = np.array([[1, 0, 0], [0, math.cos(p), math.sin(p)], [0, -math.sin(p), math.cos(p)]])
+    tilt = np.array([[math.cos(r), math.sin(r), 0], [-math.sin(r), math.cos(r), 0], [0, 0, 1]])
+    return tilt @ nod @ turn
+
+
+def light_rows(light: Light) -> np.ndarray:
+    """(6, 3) float32: key direction, key colour, fill direction, fill colour, sky, ground."""
+    azimuth, elevation = np.deg2rad([light.azimuth, light.elevation])
+    key = np.array(
+        [
+            math.sin(azimuth) * math.cos(elevation),
+            math.sin(elevation),
+            math.cos(azimuth) * math.cos(elevation),
+        ]
+    )
+    colour = np.array([1 + 0.16 * light.warmth, 1.0, 1 - 0.22 * light.warmth])
+    fill = np.array([-0.7 * np.sign(light.azimuth or 1), 0.1, 0.7])
+    ambient = light.ambient * np.array([1 - 0.06 * light.warmth, 1, 1 + 0.06 * light.warmth])
+    rows = [
+        key,
+        light.strength * colour,
+        fill,
+        0.18 * light.strength * colour,
+        1.15 * ambient,
+        0.6 * ambient * colour,
+    ]
+    return np.array(rows, np.float32)
+
+
+def _project(points: np.ndarray, distance: float) -> np.ndarray:
+    """Camera space (..., 3) => (..., 2), x right and y down, in head units at the ears' depth."""
+    near = distance / (distance - points[..., 2:3])
+    return points[..., :2] * near * np.array([1, -1], points.dtype)
+
+
+def _five_points(points: np.ndarray) -> np.ndarray:
+    """The alignment's five points from the 51 inner landmarks (17..67)."""
+    return np.stack(
+        [points[19:25].mean(0), points[25:31].mean(0), points[13], points[31], points[37]]
+    )
+
+
+def _alignment(five: np.ndarray, parameters: FaceParameters) -> np.ndarray:
+    """(2, 3): projected points => unit square, with the camera's misplacement."""
+    # A side of 1 with pixel centres at .0 puts the template half a pixel off.
+    matrix = alignment_matrix(five, 1)
+    matrix[:, 2] += 0.5
+    camera = parameters.camera
+    turn = math.radians(camera.roll)
+    c, s = camera.scale * math.cos(turn), camera.scale * math.sin(turn)
+    jitter = np.array([[c, -s], [s, c]])
+    matrix = jitter @ matrix
+    matrix[:, 2] += np.array([0.5 + camera.shift_x, 0.5 + camera.shift_y]) - jitter @ [0.5, 0.5]
+    return matrix
+
+
+def _buffers(samples: int):
+    if getattr(_scratch, "samples", None) != samples:
+        _scratch.samples = samples
+        _scratch.arrays = (
+            np.empty((samples, samples), np.float32),
+            np.empty((samples, samples), np.int32),
+            np.empty((samples, samples, 3), np.float32),
+            np.empty(RELIEF_SHAPE, np.float32),
+        )
+    return _scratch.arrays
+
+
+def samples_per_pixel(side: int) -> int:
+    """Samples along a pixel's side: small pictures take more, so that they equal shrunk large ones."""
+    return 2 if side >= 160 else 3
+
+
+def render(parameters: FaceParameters, side: int) -> RenderedFace:
+    """Draw one face. The same parameters give the same pixels, on any thread or process."""
+    person = _person(parameters.identity_seed)
+    identity, parts = person.identity, person.parts
+    total = total_action(parameters, identity)
+    mesh = person.rest.copy()
+    add_fields(mesh, *action_units.BASIS, (total.T / 5).ravel())
+    lids = np.array(
+        [
+            action_units.lid_heights(total[h], identity.look.lid_upper, identity.look.lid_lower)
+            for h in (0, 1)
+        ]
+    )
+
+    rotation = rotation_matrix(*parameters.pose)
+    distance = parameters.camera.distance
+    inner = landmarks.sample_grid(mesh, landmarks.inner_spots(identity.look, lids))
+    inner = _project(inner @ rotation.T, distance)
+    matrix = _alignment(_five_points(inner), parameters)
+
+    normals = np.empty_like(mesh)
+    grid_normals(mesh, UPPER_ROW, normals)
+    body = rotation_matrix(
+        0.5 * parameters.pose[0], 0.2 * parameters.pose[1], 0.3 * parameters.pose[2]
+    )
+    points = np.concatenate(
+        [
+            mesh.reshape(-1, 3) @ rotation.T.astype(np.float32),
+            _turn(parts.points, parts.body, rotation, body),
+        ]
+    )
+    normals = np.concatenate(
+        [
+            normals.reshape(-1, 3) @ rotation.T.astype(np.float32),
+            _turn(parts.normals, parts.body, rotation, body),
+        ]
+    )
+    factor = samples_per_pixel(side)
+    samples = side * factor
+    flat = _project(points, distance)
+    screen = (move_points(matrix, flat) * samples).astype(np.float32)
+
+    nearest, seen, colours, relief = _buffers(samples)
+    rasterize(
+        screen,
+        np.ascontiguousarray(points[:, 2]),
+        parts.triangles,
+        parts.two_sided,
+        samples,
+        nearest,
+        seen,
+    )
+    weights = np.zeros((len(RELIEFS), 2))
+    weights[:-1] = np.clip(total[:, RELIEF_UNITS].T / 4, 0, None) ** 1.2
+    weights[-1] = 1.3 * identity.age**1.5
+    add_reliefs(relief, RELIEFS, RELIEF_BOXES, weights)
+    jaw = total[:, -1].mean() / 5
+    mouth = np.array(
+        [
+            person.mouth[0],
+            person.mouth[1] - 0.012,
+            person.mouth[1] - 0.03 - 0.30 * jaw,
+            person.mouth[2] - 0.09,
+            0.24,
+            0.5,
+        ]
+    )
+    shade(
+        seen, screen, points, normals, person.material, parts.triangles, parts.kinds, identity.look,
+        identity.moles, relief, NOISE, rotation, person.eyes, lids, np.array(parameters.gaze), mouth,
+        light_rows(parameters.light), distance, draw_scene(parameters.background_seed), GAMMA, colours,
+    )  # fmt: skip
+    pixels = np.empty((side, side, 3), np.float32)
+    box_downsample(colours, factor, pixels)
+    outline = landmarks.contour(flat[:_HEAD_VERTICES].reshape(ROWS, COLUMNS, 2))
+    marks = move_points(matrix, np.concatenate([outline, inner]))
+    yaw, pitch, roll = parameters.pose
+    turned = math.degrees(math.atan2(matrix[1, 0], matrix[0, 0]))
+    return RenderedFace(_finish(pixels, parameters), marks, (yaw, pitch, roll + turned))
+
+
+def _turn(
+    vectors: np.ndarray, of_body: np.ndarray, head: np.ndarray, body: np.ndarray
+) -> np.ndarray:
+    turned = vectors @ head.T.astype(np.float32)
+    turned[of_body] = vectors[of_body] @ body.T.astype(np.float32)
+    return turned
+
+
+def _finish(pixels: np.ndarray, parameters: FaceParameters) -> np.ndarray:
+    """The camera's blur and noise, and rounding to uint8."""
+    side, camera = len(pixels), parameters.camera
+    if camera.blur * side > 0.25:
+        pixels = cv2.GaussianBlur(pixels, (0, 0), camera.blur * side)
+    if camera.noise > 0:
+        # Averaging a 256 picture's pixels into larger ones would average their noise.
+        spread = camera.noise * min(side / 256, 1.0)
+        rng = np.random.default_rng([0x40, parameters.background_seed, parameters.identity_seed])
+        pixels = pixels + rng.standard_normal(pixels.shape, np.float32) * np.float32(spread)
+    return (np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def render_batch(batch: Sequence[FaceParameters], side: int) -> np.ndarray:
+    """uint8 (N, side, side, 3). The heavy part releases the interpreter's lock."""
+    return np.stack([render(parameters, side).pixels for parameters in batch])
