@@ -1,9 +1,10 @@
 """The one template that every face is brought to, and the warp that brings it there.
 
 Five points in this order: the person's right eye (on the left of an upright picture), left eye, tip
-of the nose, right and left corner of the mouth. An eye's point is the centre of its opening. The shape is that of the 112x112 template in common use for face recognition, made
-smaller and moved up so that the chin stays in the picture when the jaw drops (AU26, AU27) and the
-forehead stays in it when the brows rise (AU1, AU2).
+of the nose, right and left corner of the mouth. An eye's point is the centre of its opening. The
+shape is that of the 112x112 template in common use for face recognition, made smaller and moved up
+so that the chin stays in the picture when the jaw drops (AU26, AU27) and the forehead stays in it
+when the brows rise (AU1, AU2).
 """
 
 from __future__ import annotations

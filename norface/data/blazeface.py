@@ -56,7 +56,7 @@ class MediaPipeDetector(FaceDetector):
         if min(height, width) < SMALLEST_SIDE:
             return []
         for views in _levels(width, height):
-            faces = []
+            faces: list[Detection] = []
             crops = [
                 warp_picture(pixels, view, BlazeFace.SIDE, border=cv2.BORDER_CONSTANT)
                 for view in views

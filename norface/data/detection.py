@@ -145,7 +145,7 @@ class InsightFaceDetector(FaceDetector):
         if points is None:
             raise WeightsError("this insightface detector gives no five points; use det_10g.onnx")
         faces = [
-            Detection(tuple(map(float, box[:4])), float(box[4]), np.asarray(five, np.float64))
-            for box, five in zip(boxes, points, strict=True)
+            Detection((left, top, right, bottom), score, np.asarray(five, np.float64))
+            for (left, top, right, bottom, score), five in zip(boxes.tolist(), points, strict=True)
         ]
         return sorted(faces, key=lambda face: -face.area)

@@ -111,7 +111,7 @@ def prepare_shards(
             first = rejects[0]
             raise CorpusError(
                 f"none of {len(records)} photographs was kept (reasons in {folder / REJECTS});"
-                f" {first.record.image}: {first.reason}"
+                f" {photo_path(first.record)}: {first.reason}"
             )
     write_sheet(folder)
     return Summary(len(records) - len(rejects), len(rejects), len(notes))
@@ -132,8 +132,9 @@ def find_done(folder: Path, records: Sequence[FaceRecord]) -> set[str]:
 
 def prepare_face(record: FaceRecord, config: PreparationConfig, detector: FaceDetector) -> Outcome:
     """One photograph => its aligned picture as JPEG, or the reason why there is none."""
+    path = photo_path(record)
     try:
-        pixels = read_photo(record.image)
+        pixels = read_photo(path)
         faces = detector.find_faces(pixels)
         height, width = pixels.shape[:2]
         if not faces:
@@ -154,7 +155,14 @@ def prepare_face(record: FaceRecord, config: PreparationConfig, detector: FaceDe
         aligned = align_face(pixels, face.five_points, config.side)
         return Outcome(record, encode_jpeg(aligned), note="; ".join(notes))
     except CorpusError as error:
-        return Outcome(record, reason=str(error).removeprefix(f"{record.image}: "))
+        return Outcome(record, reason=str(error).removeprefix(f"{path}: "))
+
+
+def photo_path(record: FaceRecord) -> Path:
+    """Where the record's photograph lies."""
+    if not isinstance(record.image, Path):
+        raise CorpusError(f"{record.key}: a photograph to prepare must be given as a path")
+    return record.image
 
 
 def run_in_order(

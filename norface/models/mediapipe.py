@@ -114,6 +114,7 @@ class BlazeFace(nn.Module):
     """
 
     SIDE = 128
+    anchors: Tensor
 
     def __init__(self, graph: TFLiteGraph):
         super().__init__()
@@ -156,6 +157,8 @@ class FaceMesh(nn.Module):
 
 class Blendshapes(nn.Module):
     """Points (N, 478, 2), any units, any place => (N, 52) coefficients 0..1 (see BLENDSHAPES)."""
+
+    subset: Tensor
 
     def __init__(self, graph: TFLiteGraph):
         super().__init__()

@@ -208,7 +208,9 @@ def _convolve_depthwise(
 def _convolve_grouped(
     settings: dict[str, int], x: Tensor, weight: Tensor, bias: Tensor, *, groups: int
 ) -> Tensor:
-    planes = _pad_same(x.permute(0, 3, 1, 2), settings, tuple(weight.shape[2:]), fill=0.0)
+    planes = _pad_same(
+        x.permute(0, 3, 1, 2), settings, (weight.shape[2], weight.shape[3]), fill=0.0
+    )
     stride = settings["StrideH"], settings["StrideW"]
     dilation = settings["DilationHFactor"], settings["DilationWFactor"]
     planes = F.conv2d(planes, weight, bias, stride, 0, dilation, groups)
