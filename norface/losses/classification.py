@@ -50,20 +50,6 @@ def _masked_mean(
     return kept.sum() / known.sum().clamp_min(1)
 
 
-def unit_weights(labels: torch.Tensor) -> torch.Tensor:
-    """Weights (A) inverse to how often a unit is present, mean 1 (as JAA-Net, Shao et al. 2018).
-
-    labels (N, A) of the train subjects in {0, 1} or NaN. A unit that is never there weighs as the
-    rarest that is.
-    """
-    rate = labels.nanmean(dim=0).nan_to_num(0.0)
-    present = rate[rate > 0]
-    if not len(present):
-        return torch.ones_like(rate)
-    inverse = 1.0 / rate.clamp_min(float(present.min()))
-    return inverse / inverse.mean()
-
-
 def emotion_weights(labels: torch.Tensor, classes: int) -> torch.Tensor:
     """Weights (C) inverse to a class's count in labels (N), -1 = missing; mean 1 over samples."""
     counts = torch.bincount(labels[labels >= 0], minlength=classes).float()

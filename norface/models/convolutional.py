@@ -60,7 +60,9 @@ class ConvExtractor(nn.Module):
         layers: list[nn.Module] = []
         before = 3
         for stage, channels in enumerate(config.channels):
-            layers.append(nn.Conv2d(before, channels, 3, stride=2, padding=1))
+            # A norm takes away what a bias adds; its gradient would be rounding noise.
+            halving = nn.Conv2d(before, channels, 3, stride=2, padding=1, bias=not config.groups)
+            layers.append(halving)
             if config.groups:
                 layers.append(nn.GroupNorm(config.groups, channels))
             layers += [Residual(channels) for _ in range(config.blocks if stage else 0)]

@@ -12,7 +12,6 @@ from norface.losses.classification import (
     emotion_loss,
     emotion_weights,
     intensity_loss,
-    unit_weights,
 )
 
 NAN = float("nan")
@@ -60,9 +59,3 @@ def test_emotion_weights_make_rare_classes_count_as_much_as_common_ones():
     weights = emotion_weights(labels, 3)
     assert weights[:2].tolist() == pytest.approx([4 / 6, 2.0])
     assert float(weights[labels[:4]].mean()) == pytest.approx(1)
-
-
-def test_unit_weights_are_inverse_to_presence_with_mean_one():
-    labels = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [NAN, 0.0, 0.0], [NAN, 0.0, 0.0]])
-    # Rates 1, 1/4 and never; inverse 1, 4, 4.
-    assert unit_weights(labels).tolist() == pytest.approx([1 / 3, 4 / 3, 4 / 3])

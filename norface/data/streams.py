@@ -1,0 +1,198 @@
+"""What F_cla reads: each original face beside its normalized ones, joined by key.
+
+Nothing of the generator is imported here: a stream is a folder of shards with a set.json, whoever
+made it. Two leaks are refused here: a generator that saw a test subject, and a target face that is
+one (`protocol: paper` allows the first, as the paper's generator was tuned on whole corpora).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from torch.utils.data import Dataset
+
+from norface.data.augment import AugmentConfig, draw_augmentation
+from norface.data.loader import Draw
+from norface.data.normalized import NormalizedSet, read_set
+from norface.data.shards import Person, ShardIndex
+from norface.errors import ConfigError, CorpusError
+from norface.images import resize_pixels, to_image
+from norface.training.seeding import sample_rng
+
+Protocol = Literal["strict", "paper"]
+
+
+class FaceStreams:
+    """An index of originals and, for each of its rows, the K normalized faces and the features.
+
+    Raises CorpusError for a set of another source or that lacks a key (the first is named), for a
+    set whose generator or target belongs to a test subject, and for features that lack a key.
+    """
+
+    def __init__(
+        self,
+        index: ShardIndex,
+        *,
+        normalized: Sequence[Path] = (),
+        features: Path | None = None,
+        test: Sequence[Person] = (),
+        protocol: Protocol = "strict",
+        side: int | None = None,
+    ):
+        self.index, self.side = index, side or index.side
+        self.sets = [ShardIndex.open(folder) for folder in normalized]
+        keys = list(index.table["key"])
+        self._rows = [np.arange(len(index))]
+        for folder, found in zip(normalized, self.sets, strict=True):
+            card = read_set(folder)
+            if card.source != index.digest:
+                raise CorpusError(
+                    f"{folder}: was made from other shards than {index.name} (their index has"
+                    " changed since); normalize them again"
+                )
+            self._rows.append(_match_rows(folder, found, keys))
+            refuse_leak(folder, card, test, protocol)
+        self.features = None if features is None else read_features(features, keys)
+        self._pixels: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def count(self) -> int:
+        """Picture streams: 1 + K."""
+        return len(self._rows)
+
+    def cache(self, rows: Sequence[int]) -> None:
+        """Decode these rows of all streams into memory: side x side x 3 bytes a picture."""
+        if self._pixels is None:
+            shape = (len(self), self.count, self.side, self.side, 3)
+            self._pixels = np.zeros(shape, np.uint8)
+            self._cached = np.zeros(len(self), bool)
+        for row in rows:
+            if not self._cached[row]:
+                self._pixels[row] = self._decode(row)
+                self._cached[row] = True
+
+    def read(self, row: int) -> np.ndarray:
+        """Pixels (1 + K, S, S, 3) of a row, the original first."""
+        if self._pixels is not None and self._cached[row]:
+            return self._pixels[row]
+        return self._decode(row)
+
+    def _decode(self, row: int) -> np.ndarray:
+        sources = [self.index, *self.sets]
+        return np.stack(
+            [
+                resize_pixels(source.read_pixels(int(rows[row])), self.side)
+                for source, rows in zip(sources, self._rows, strict=True)
+            ]
+        )
+
+
+def _match_rows(folder: Path, found: ShardIndex, keys: Sequence[str]) -> np.ndarray:
+    """Row in the set of every key of the source. Raises CorpusError naming the first that lacks."""
+    try:
+        return found.rows_of(keys)
+    except CorpusError as error:
+        raise CorpusError(f"{error}; normalize the rest of the shards into {folder}") from None
+
+
+def refuse_leak(
+    folder: Path, card: NormalizedSet, test: Sequence[Person], protocol: Protocol
+) -> None:
+    """Raise CorpusError when the test subjects had a part in making a set (see this module)."""
+    seen = sorted({tuple(person) for person in card.trained_on} & set(test))
+    if seen and protocol == "strict":
+        raise CorpusError(
+            f"{folder}: its generator was trained on {len(seen)} test subjects, first"
+            f" {'/'.join(seen[0])}; train it on the fold's train subjects or set protocol: paper"
+        )
+    target = tuple(card.target.split("_")[:2])
+    if target in set(test) and protocol == "strict":
+        raise CorpusError(
+            f"{folder}: its target {card.target} is a test subject; choose another target or"
+            " protocol: paper"
+        )
+
+
+def read_features(path: Path, keys: Sequence[str]) -> np.ndarray:
+    """Features float32 (len(keys), F) of keys from a file, in their order.
+
+    .npz: arrays `keys` (N) and `features` (N, F); .parquet: a column `key`, all others numbers.
+    Raises CorpusError for another file, and naming the first key that lacks.
+    """
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                there, values = file["keys"].astype(str), file["features"]
+        else:
+            table = pq.read_table(path).to_pandas()
+            there, values = table.pop("key").to_numpy(str), table.to_numpy(np.float32)
+    except (OSError, ValueError, KeyError) as error:
+        raise CorpusError(f"{path}: not a file of features with keys ({error})") from None
+    if values.ndim != 2 or len(values) != len(there) or not np.isfinite(values).all():
+        raise CorpusError(f"{path}: expected finite numbers, one row a key; found {values.shape}")
+    place = {key: row for row, key in enumerate(there)}
+    missing = [key for key in keys if key not in place]
+    if missing:
+        raise CorpusError(f"{path}: {len(missing)} keys are missing, first {missing[0]}")
+    return values[[place[key] for key in keys]].astype(np.float32)
+
+
+class StreamDataset(Dataset[dict[str, Any]]):
+    """One sample a draw, of all streams.
+
+    {"key", "row", "epoch", "position", "images": float32 (1 + K, 3, S, S), -1..1, "features":
+    float32 (F), "label"}. `draw.row` counts in `rows`, the part of the streams that is read;
+    labels (len(streams), ...) count in the streams. Streams are augmented independently.
+    """
+
+    def __init__(
+        self,
+        streams: FaceStreams,
+        rows: np.ndarray,
+        labels: np.ndarray,
+        *,
+        seed: int = 0,
+        augment: AugmentConfig | None = None,
+    ):
+        self.streams, self.rows, self.labels = streams, rows, labels
+        self.seed, self.augment = seed, augment
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        row = int(self.rows[draw.row])
+        pixels = self.streams.read(row)
+        features = self.streams.features
+        return {
+            "key": self.streams.index.key_of(row),
+            "row": row,
+            "epoch": draw.epoch,
+            "position": draw.position,
+            "images": to_image(np.stack([self._vary(p, i, draw) for i, p in enumerate(pixels)])),
+            "features": torch.from_numpy(features[row] if features is not None else _NOTHING),
+            "label": torch.as_tensor(self.labels[row]),
+        }
+
+    def _vary(self, pixels: np.ndarray, stream: int, draw: Draw) -> np.ndarray:
+        if self.augment is None:
+            return pixels
+        rng = sample_rng(self.seed, draw.epoch, draw.position, f"augment/{stream}")
+        return draw_augmentation(self.augment, rng).apply(pixels)
+
+
+_NOTHING = np.zeros(0, np.float32)
+
+
+def refuse_both(normalized: Sequence[Path], features: Path | None) -> None:
+    """Raise ConfigError: features stand in for normalized pictures, never beside them."""
+    if normalized and features is not None:
+        raise ConfigError("data: features replace normalized sets; give one of the two")

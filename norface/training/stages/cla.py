@@ -1,0 +1,308 @@
+"""Stage `cla`: the classifier F_cla on original and normalized faces of one fold (eq. 11-13)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from norface.data.folds import Fold, class_weights, load_folds, make_folds
+from norface.data.loader import (
+    GlobalBatchSampler,
+    batches_once,
+    build_loader,
+    every_sample_once,
+)
+from norface.data.shards import Person, ShardIndex
+from norface.data.streams import FaceStreams, StreamDataset, refuse_both
+from norface.errors import ConfigError
+from norface.evaluation.predictions import require_keys, tabulate
+from norface.evaluation.statistics import MAIN_METRIC
+from norface.evaluation.summary import score_table
+from norface.images import make_grid
+from norface.losses.classification import (
+    detection_loss,
+    emotion_loss,
+    emotion_weights,
+    intensity_loss,
+    router_losses,
+)
+from norface.models.classifier import Classifier, load_classifier, save_classifier
+from norface.models.moe import RouterStatistics
+from norface.training.backends.base import Backend
+from norface.training.seeding import sample_normal
+from norface.training.stage import Stage
+from norface.training.stages.cla_config import (
+    ClaConfig,
+    ClaDataConfig,
+    choose_targets,
+    read_labels,
+)
+
+TASK_LOSS = {"au": detection_loss, "intensity": intensity_loss, "emotion": emotion_loss}
+WEIGHTS_FILE = "classifier.safetensors"
+
+
+def open_folds(data: ClaDataConfig, index: ShardIndex) -> list[Fold]:
+    """The folds that the config names or draws. Raises ConfigError, CorpusError."""
+    share, persons = data.validation_share, index.persons
+    if data.folds is not None:
+        return load_folds(data.folds, persons, seed=data.seed, validation_share=share)
+    return make_folds(persons, parts=data.parts, seed=data.seed, validation_share=share)
+
+
+def choose_fold(data: ClaDataConfig, index: ShardIndex) -> Fold:
+    """The fold `data.fold`. Raises ConfigError listing the names there are."""
+    folds = {fold.name: fold for fold in open_folds(data, index)}
+    if data.fold not in folds:
+        raise ConfigError(f"data.fold: found '{data.fold}'; there are: {', '.join(folds)}")
+    return folds[data.fold]
+
+
+class ClaStage(Stage):
+    """Trains F_cla on the train subjects of a fold; `predict` answers for its test subjects."""
+
+    name = "cla"
+
+    def __init__(self, config: ClaConfig, backend: Backend):
+        self.config, self.backend = config, backend
+        data = config.data
+        refuse_both(data.normalized, data.features)
+        index = ShardIndex.open(data.shards).select(split=data.split)
+        self.fold = choose_fold(data, index)
+        self.targets = choose_targets(config, index)
+        self.labels = read_labels(config.task, self.targets, index)
+        self.streams = FaceStreams(
+            index,
+            normalized=[Path(str(path).replace("{fold}", data.fold)) for path in data.normalized],
+            features=data.features,
+            test=self.fold.test,
+            protocol=data.protocol,
+            side=config.model.side,
+        )
+        # The paper chooses no epoch, so its validation subjects are free to train on.
+        paper = data.protocol == "paper"
+        validation = [] if paper else self.fold.validation
+        train = [*self.fold.train, *self.fold.validation] if paper else self.fold.train
+        self.rows = {
+            "train": self._rows_of(train),
+            "validation": self._rows_of(validation),
+            "test": self._rows_of(self.fold.test),
+        }
+        self._build_model()
+        self.sampler = self._make_sampler(0)
+        self.steps_per_epoch = self.sampler.steps_per_epoch
+        self.total_steps = config.epochs * self.steps_per_epoch
+        self.evaluate_every_steps = self.steps_per_epoch
+        self.best_metric, self.best_step = -float("inf"), 0
+        self.best_weights: dict[str, torch.Tensor] = {}
+
+    def _build_model(self) -> None:
+        config, features = self.config, self.streams.features
+        model = Classifier(
+            config.model,
+            outputs=len(self.targets),
+            image_streams=self.streams.count,
+            feature_width=0 if features is None else features.shape[1],
+        ).to(memory_format=torch.channels_last)
+        train = self.rows["train"]
+        if model.adapter is not None:
+            model.adapter.fit(torch.from_numpy(features[train]))
+        self.model = self.backend.prepare(model)
+        self.bare: Classifier = self.backend.unwrap(self.model)  # type: ignore[assignment]
+        self.class_weights = None
+        if config.losses.class_weights and config.task != "intensity":
+            known = self.labels[train]
+            if config.task == "emotion":
+                found = emotion_weights(torch.from_numpy(known), len(self.targets))
+            else:
+                found = torch.from_numpy(class_weights(known)).float()
+            self.class_weights = found.to(self.backend.device)
+        parameters = list(self.bare.parameters())
+        decay = config.optimizer.weight_decay
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
+                {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=config.optimizer.learning_rate,
+            betas=config.optimizer.betas,
+        )
+
+    def _rows_of(self, persons: list[Person]) -> np.ndarray:
+        table = self.streams.index.table
+        wanted = pd.MultiIndex.from_tuples(persons or [("", "")])
+        there = pd.MultiIndex.from_arrays(
+            [table["corpus"].astype(str), table["subject"].astype(str)]
+        )
+        return np.flatnonzero(there.isin(wanted))
+
+    def _make_sampler(self, start_step: int) -> GlobalBatchSampler:
+        return GlobalBatchSampler(
+            len(self.rows["train"]),
+            batch_per_rank=self.config.trainer.batch_per_rank,
+            rank=self.backend.rank,
+            world_size=self.backend.world_size,
+            seed=self.config.seed,
+            start_step=start_step,
+        )
+
+    def _dataset(self, part: str, *, augmented: bool) -> StreamDataset:
+        rows = self.rows[part]
+        if self.config.data.cache:
+            self.streams.cache(rows)
+        augment = self.config.augment if augmented else None
+        return StreamDataset(
+            self.streams, rows, self.labels, seed=self.config.seed, augment=augment
+        )
+
+    def batches(self, start_step: int) -> Iterator[dict[str, Any]]:
+        dataset = self._dataset("train", augmented=True)
+        sampler, workers = self._make_sampler(start_step), self.config.data.workers
+        yield from build_loader(dataset, sampler, workers=workers)
+
+    def train_batch(self, batch: dict[str, Any], step: int) -> dict[str, torch.Tensor]:
+        rate = self.config.optimizer.learning_rate
+        rate *= self.config.schedule.factor(step, self.total_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.bare.train()
+        noise = sample_normal(
+            self.config.seed,
+            batch["epoch"].tolist(),
+            batch["position"].tolist(),
+            "router",
+            self.bare.router_shape,
+        )
+        logits, routers = self._answer(self.model, batch, noise.to(self.backend.device))
+        terms = self._losses(logits, routers, batch["label"].to(self.backend.device))
+        self.optimizer.zero_grad(set_to_none=True)
+        self.backend.backward(terms["loss"])
+        self.optimizer.step()
+        measured = {name: value.detach() for name, value in terms.items()}
+        return {**measured, "lr": torch.tensor(rate)}
+
+    def _answer(
+        self, model: torch.nn.Module, batch: dict[str, Any], noise: torch.Tensor | None
+    ) -> tuple[torch.Tensor, list[RouterStatistics]]:
+        images = batch["images"].to(self.backend.device, non_blocking=True).unbind(dim=1)
+        features = batch["features"].to(self.backend.device)
+        with self.backend.autocast():
+            return model(images, features, noise)
+
+    def _losses(
+        self, logits: torch.Tensor, routers: list[RouterStatistics], labels: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Equation (11) over the global batch: every rank computes all of it from gathered rows."""
+        gather, weights = self.backend.gather_rows, self.config.losses
+        task_loss = TASK_LOSS[self.config.task]
+        terms = {"cla": task_loss(gather(logits.float()), gather(labels), self.class_weights)}
+        whole = [RouterStatistics(gather(r.probabilities), gather(r.gates)) for r in routers]
+        terms |= router_losses(whole)
+        loss = terms["cla"]
+        if whole:
+            loss = loss + weights.importance * terms["imp"]
+            loss = loss + weights.global_local * (terms["global"] + terms["local"])
+        return {**terms, "loss": loss}
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        if not len(self.rows["validation"]):
+            return {}
+        metric = MAIN_METRIC[self.config.task]
+        found = score_table(self.predict("validation"), self.config.task)
+        value = found[metric]["mean"]
+        if value > self.best_metric:
+            self.best_metric, self.best_step = value, step
+            self.best_weights = copy.deepcopy(self._weights())
+        return {name: values["mean"] for name, values in found.items()}
+
+    def predict(self, part: str = "test") -> pd.DataFrame:
+        """Predictions of every sample of a part exactly once, the same on all ranks."""
+        rows = self.rows[part]
+        mine = every_sample_once(len(rows), self.backend.rank, self.backend.world_size)
+        dataset, batch = self._dataset(part, augmented=False), self.config.trainer.batch_per_rank
+        loader = build_loader(
+            dataset, batches_once(mine, batch=max(batch, 32)), workers=self.config.data.workers
+        )
+        self.bare.eval()
+        found, scores = [np.zeros(0, np.int64)], [np.zeros((0, len(self.targets)), np.float32)]
+        with torch.no_grad():
+            for read in loader:
+                logits, _ = self._answer(self.bare, read, None)
+                found.append(read["row"].numpy())
+                scores.append(self._to_scores(logits.float()).cpu().numpy())
+        gathered = self.backend.gather_objects((np.concatenate(found), np.concatenate(scores)))
+        every_row = np.concatenate([part_rows for part_rows, _ in gathered])
+        table = self._tabulate(
+            every_row, np.concatenate([part_scores for _, part_scores in gathered])
+        )
+        require_keys(
+            table, list(self.streams.index.table["key"].iloc[rows]), f"fold {self.fold.name}"
+        )
+        return table
+
+    def _to_scores(self, logits: torch.Tensor) -> torch.Tensor:
+        if self.config.task == "au":
+            return logits.sigmoid()
+        return logits.clamp(0, 5) if self.config.task == "intensity" else logits.softmax(dim=1)
+
+    def _tabulate(self, rows: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
+        truth = self.labels[rows]
+        if self.config.task == "emotion":
+            classes = np.eye(len(self.targets))[truth]
+            truth = np.where(truth[:, None] >= 0, classes, np.nan)
+        people = self.streams.index.table.iloc[rows]
+        return tabulate(
+            keys=list(people["key"]),
+            subjects=list(people["subject"].astype(str)),
+            fold=self.fold.name,
+            targets=self.targets,
+            truth=truth,
+            scores=scores,
+        )
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return {name: tensor.detach().cpu() for name, tensor in self.bare.state_dict().items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        models = {"classifier": self._weights()}
+        if self.best_weights:
+            models["best"] = self.best_weights
+        return {
+            "models": models,
+            "optimizers": {"classifier": self.optimizer.state_dict()},
+            "extra": {"best_metric": self.best_metric, "best_step": self.best_step},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.bare.load_state_dict(state["models"]["classifier"])
+        self.best_weights = state["models"].get("best", {})
+        self.optimizer.load_state_dict(state["optimizers"]["classifier"])
+        self.best_metric = state["extra"]["best_metric"]
+        self.best_step = state["extra"]["best_step"]
+
+    def load_exported(self, folder: Path) -> None:
+        """Take the weights that `export` wrote into a run folder. Raises WeightsError."""
+        model, _ = load_classifier(folder / WEIGHTS_FILE)
+        self.bare.load_state_dict(model.state_dict())
+
+    def export(self, folder: Path) -> None:
+        about = {
+            "task": self.config.task,
+            "targets": self.targets,
+            "fold": self.fold.name,
+            "side": self.config.model.side,
+            "chosen_step": self.best_step if self.best_weights else self.total_steps,
+        }
+        weights = self.best_weights or self._weights()
+        save_classifier(folder / WEIGHTS_FILE, self.bare, weights, about)
+
+    def sample_grid(self) -> np.ndarray | None:
+        """Six test faces in a row, the streams below one another: what the classifier is given."""
+        rows = self.rows["test"][:: max(1, len(self.rows["test"]) // 6)][:6]
+        return make_grid(list(zip(*[self.streams.read(int(row)) for row in rows], strict=True)))

@@ -1,0 +1,135 @@
+"""Settings of `norface train cla`, and the labels that they choose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from norface.config import Config
+from norface.data.augment import AugmentConfig
+from norface.data.labels import ACTION_UNITS, DETECTION_UNITS, EMOTIONS, INTENSITY_UNITS, unit_name
+from norface.data.shards import ShardIndex
+from norface.data.streams import Protocol
+from norface.errors import CorpusError
+from norface.models.classifier import ClassifierConfig
+from norface.training.schedule import ScheduleConfig
+from norface.training.stage import StageConfig
+
+Task = Literal["au", "intensity", "emotion"]
+
+
+class ClaDataConfig(Config):
+    """Faces, their normalized sets, and who tests."""
+
+    shards: list[Path] = Field([], validate_default=False, min_length=1)
+    "Folders of shards with the original faces, read as one."
+    normalized: list[Path] = []
+    "Normalized sets, K of them, one more stream each; {fold} in a path stands for the fold's name."
+    features: Path | None = None
+    "Feature vectors (.npz or .parquet) in the place of normalized pictures (Table 9)."
+    split: str | None = None
+    "Only this official split of the shards; null = all."
+    folds: str | None = None
+    "Name of committed folds or path of a json; null = equal parts of the subjects, by `seed`."
+    parts: int = Field(3, ge=2)
+    "Folds that are drawn where none are named."
+    validation_share: float = Field(0.15, ge=0, lt=1)
+    "Share of the train subjects that is kept for choosing the epoch (`strict`)."
+    seed: int = Field(0, ge=0)
+    "Seed of the drawn folds."
+    fold: str = "test=part1"
+    "Which fold tests."
+    protocol: Protocol = "strict"
+    "strict = best epoch by validation subjects, no test subject behind a set; paper = last epoch."
+    cache: bool = False
+    "Keep decoded pictures in memory: for small corpora, where epochs repeat."
+    workers: int = Field(0, ge=0)
+    "Processes that read and decode beside each rank."
+
+
+class ClaLossConfig(Config):
+    """Weights of equation (11)."""
+
+    importance: float = Field(0.001, ge=0)
+    "lambda_imp of L_imp (12)."
+    global_local: float = Field(0.001, ge=0)
+    "lambda_g&l of L_global + L_local (13)."
+    class_weights: bool = False
+    "Weigh units or emotions inversely to their frequency among the train subjects."
+
+
+class OptimizerConfig(Config):
+    """AdamW (Adam where the decay is 0)."""
+
+    learning_rate: float = Field(1e-4, gt=0)
+    "Absolute rate; the paper's are 1e-4 (au), 1e-3 (intensity) and 2e-5 (emotion)."
+    weight_decay: float = Field(0.05, ge=0)
+    "Decay of matrices and kernels; biases and norms have none."
+    betas: tuple[float, float] = (0.9, 0.999)
+    "Decay of the running moments."
+
+
+class ClaConfig(StageConfig):
+    """Settings of `norface train cla`."""
+
+    name: str = "cla"
+    task: Task = "au"
+    "au = detection, intensity = 0..5 of action units, emotion = recognition."
+    units: list[int] | None = None
+    "Action units; null = those that the corpus is reported on."
+    epochs: int = Field(40, gt=0)
+    "Passes over the train subjects; `trainer.images` is not used."
+    data: ClaDataConfig = ClaDataConfig()
+    model: ClassifierConfig = ClassifierConfig()
+    augment: AugmentConfig = AugmentConfig(
+        flip=0.5, shift=0.04, scale=0.04, brightness=0.1, contrast=0.1
+    )
+    losses: ClaLossConfig = ClaLossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig(kind="cosine")
+
+
+def choose_targets(config: ClaConfig, index: ShardIndex) -> list[str]:
+    """Names of the outputs: "AU12", or the emotions that occur. Raises CorpusError for none."""
+    if config.task == "emotion":
+        there = set(index.emotions().tolist())
+        found = [name for number, name in enumerate(EMOTIONS) if number in there]
+        if len(found) < 2:
+            raise CorpusError(
+                f"{index.name}: {len(found)} emotions are labelled; recognition needs two or more"
+            )
+        return found
+    kind = "au" if config.task == "au" else "intensity"
+    units = config.units or list_units(index, DETECTION_UNITS if kind == "au" else INTENSITY_UNITS)
+    labels = index.labels(kind, units)
+    empty = [
+        unit_name(u)
+        for u, known in zip(units, (~np.isnan(labels)).any(0), strict=True)
+        if not known
+    ]
+    if empty or not units:
+        raise CorpusError(
+            f"{index.name}: no {kind} labels for {', '.join(empty) or 'any action unit'}; choose"
+            " units=[...] or another task"
+        )
+    return [unit_name(unit) for unit in units]
+
+
+def list_units(index: ShardIndex, reported: dict[str, tuple[int, ...]]) -> list[int]:
+    """Units that all corpora of the index are reported on; of an unknown corpus, all units."""
+    chosen = set(ACTION_UNITS)
+    for corpus, _ in index.persons:
+        chosen &= set(reported.get(corpus, ACTION_UNITS))
+    return sorted(chosen)
+
+
+def read_labels(task: Task, targets: list[str], index: ShardIndex) -> np.ndarray:
+    """Labels of an index: float32 (N, T) with NaN = missing; emotions int64 (N), -1 = missing."""
+    if task == "emotion":
+        position = {EMOTIONS.index(name): number for number, name in enumerate(targets)}
+        return np.array([position.get(number, -1) for number in index.emotions()], np.int64)
+    units = [int(name.removeprefix("AU")) for name in targets]
+    return index.labels("au" if task == "au" else "intensity", units)
