@@ -77,12 +77,12 @@ def _torso(width: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _ear(sign: float, anchor: np.ndarray, size: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     radius, angle = np.meshgrid(np.linspace(0, 1, 8), np.linspace(0, 2 * np.pi, 25), indexing="ij")
     lobe = 1 - 0.3 * ramp(np.sin(angle), 0.0, -1.0)
-    across = 0.155 * radius * np.cos(angle) * lobe * size
+    across = 0.17 * radius * np.cos(angle) * lobe * size
     up = 0.30 * radius * np.sin(angle) * size - 0.02 * np.cos(angle) * radius
     rim = 0.035 * np.exp(-(((radius - 0.86) / 0.13) ** 2)) - 0.04 * np.exp(-((radius / 0.5) ** 2))
-    away = 0.13 * size + across
-    x = sign * (anchor[0] + 0.42 * away + 0.9 * rim)
-    z = anchor[2] - 0.85 * away + 0.4 * rim
+    away = 0.10 * size + across
+    x = sign * (anchor[0] + 0.5 * away + 0.9 * rim)
+    z = anchor[2] - 0.8 * away + 0.4 * rim
     points = np.stack([x, anchor[1] + up, z], -1).reshape(-1, 3)
     material = np.stack([radius, np.sin(angle)], -1).reshape(-1, 2)
     return points, material, _grid_triangles(8, 25)
@@ -91,19 +91,19 @@ def _ear(sign: float, anchor: np.ndarray, size: float) -> tuple[np.ndarray, np.n
 def _curtain(identity: Identity, width: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng([0x4A, identity.seed])
     bottom = -0.75 + rng.normal(0, 0.12) if identity.hairstyle == "bob" else -1.9
-    heights = np.linspace(0.62, bottom, 22)
-    angle = np.deg2rad(np.concatenate([np.linspace(-180, -62, 20), np.linspace(62, 180, 20)]))
-    fall = np.clip((0.62 - heights) / 1.2, 0, 1.2)
-    radius = (
-        0.67 + identity.hair_thickness + 0.13 * ramp(fall, 0, 0.35) + rng.normal(0.0, 0.05) * fall
-    ) * width
+    heights = np.linspace(1.0, bottom, 26)
+    front = 58 + 20 * rng.random()
+    angle = np.deg2rad(np.concatenate([np.linspace(-180, -front, 20), np.linspace(front, 180, 20)]))
+    fall = np.clip((1.0 - heights) / 1.2, 0, 1.3)
+    radius = 0.42 + 0.30 * ramp(fall, 0.0, 0.38) + 0.8 * identity.hair_thickness
+    radius = (radius + 0.11 * ramp(fall, 0.25, 0.75) + rng.normal(-0.02, 0.05) * fall) * width
     wave = 0.02 * identity.look.hair_wave * np.sin(9 * heights[:, None] + 3 * angle)
     x = (radius[:, None] + wave) * np.sin(angle)
     z = (radius[:, None] * 1.2 + wave) * np.cos(angle) - 0.04 - 0.05 * fall[:, None]
     y = np.broadcast_to(heights[:, None], x.shape)
     points = np.stack([x, y, z], -1).reshape(-1, 3)
     material = np.stack([np.broadcast_to(angle, x.shape), y], -1).reshape(-1, 2)
-    triangles = _grid_triangles(22, 40)
+    triangles = _grid_triangles(26, 40)
     # The two locks do not meet over the face.
     keep = ~np.isin(np.arange(len(triangles)) // 2 % 39, [19])
     return points, material, triangles[keep]

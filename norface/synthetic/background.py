@@ -16,9 +16,8 @@ def draw_scene(seed: int) -> np.ndarray:
     Other rows: colour, centre x, y, half width, half height (negative = a rectangle), angle.
     """
     rng = np.random.default_rng([0xBA, seed])
-    base = to_linear(
-        rng.uniform(15, 235, 3) if rng.random() < 0.6 else np.full(3, rng.uniform(25, 230))
-    )
+    grey = np.full(3, rng.uniform(25, 230))
+    base = to_linear(grey + rng.uniform(0, 0.75) * (rng.uniform(15, 235, 3) - grey))
     other = np.clip(base * np.exp(rng.normal(0, 0.45, 3)) + 0.02, 0, 0.9)
     angle = rng.uniform(0, 2 * np.pi)
     rows = [[*base, *other, np.cos(angle), np.sin(angle)]]

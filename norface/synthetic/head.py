@@ -59,7 +59,7 @@ ROWS = len(ROW_V)
 UPPER_ROW = int(np.nonzero(ROW_V == MOUTH_V)[0][0])
 "Row of the upper lip's edge; the next is the lower lip's."
 _FRONT_U = np.concatenate([np.linspace(0, 0.28, 15), np.linspace(0.3025, FLAT_U, 9)])
-_REST = np.array([0.05, 0.10, 0.16, 0.22, 0.28, 0.34, 0.40, 0.47, 0.55, 0.66, 0.8, 1.0])
+_REST = np.concatenate([np.linspace(0.02, 0.42, 21), [0.46, 0.52, 0.6, 0.7, 0.83, 1.0]])
 HALF_COLUMNS = len(_FRONT_U) + len(_REST)
 COLUMNS = 2 * HALF_COLUMNS - 1
 FRONT_U = _FRONT_U
@@ -95,14 +95,14 @@ def _nose_height(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """What the nose adds to z, for |u| (an array) and v."""
     along = PchipInterpolator(
         [-0.62, -0.565, -0.535, -0.47, -0.42, -0.30, -0.12, 0.02, 0.12, 0.25],
-        [0.0, 0.02, 0.14, 0.285, 0.285, 0.20, 0.105, 0.05, 0.02, 0.0],
+        [0.0, 0.035, 0.15, 0.275, 0.28, 0.20, 0.105, 0.05, 0.02, 0.0],
     )(np.clip(v, -0.62, 0.25))
     width = PchipInterpolator(
         [-0.6, -0.47, -0.38, -0.2, 0.0, 0.2], [0.1, 0.105, 0.085, 0.07, 0.062, 0.1]
     )(np.clip(v, -0.6, 0.2))
-    ridge = along * np.exp(-((u / width) ** 2) * 0.72)
-    wing = 0.105 * gaussian(u, v, at=(0.135, -0.475), size=(0.045, 0.05))
-    side = 0.07 * gaussian(u, v, at=(0.11, -0.36), size=(0.07, 0.12))
+    ridge = along * np.exp(-((u / width) ** 2) * 0.8)
+    wing = 0.10 * gaussian(u, v, at=(0.13, -0.48), size=(0.045, 0.046))
+    side = 0.05 * gaussian(u, v, at=(0.11, -0.36), size=(0.07, 0.12))
     return ridge + wing + side
 
 

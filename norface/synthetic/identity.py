@@ -98,8 +98,8 @@ class Identity:
 
 SKIN_TONES = np.array(
     [
-        [255, 226, 205], [247, 208, 182], [236, 188, 156], [222, 169, 132], [201, 145, 106],
-        [174, 118, 82], [141, 90, 60], [108, 67, 45], [78, 48, 34],
+        [243, 214, 196], [236, 199, 176], [224, 181, 153], [211, 163, 131], [190, 140, 108],
+        [164, 115, 86], [134, 89, 65], [103, 67, 49], [76, 49, 38],
     ]
 )  # fmt: skip
 HAIR_TONES = np.array(
@@ -147,7 +147,8 @@ def _draw_resting(rng: np.random.Generator, age: float) -> np.ndarray:
     values[index[4]] -= 0.5 * brow
     values[index[12]] += corner
     values[index[15]] -= corner
-    values[index[25]] = max(rng.normal(-0.6, 0.5), 0)
+    values[index[25]] = max(rng.normal(-0.8, 0.5), 0)
+    values[index[10]] *= 0.5
     values += np.where(np.isin(UNITS, [6, 10, 15, 4]), 0.5 * age, 0)
     low = np.where(np.isin(UNITS, [1, 2, 4, 12, 15, 7, 5]), -1.2, -0.3)
     values = np.clip(values, low, 2.0)
@@ -161,7 +162,7 @@ def draw_identity(seed: int) -> Identity:
     rng = np.random.default_rng([0x1D, seed])
     age = float(rng.beta(1.2, 2.0))
     masculine = rng.random() < 0.5
-    tone = float(rng.beta(0.9, 1.1))
+    tone = float(rng.beta(1.0, 1.5))
     skin = _between(SKIN_TONES, tone) * np.exp(rng.normal(0, 0.025, 3))
     dark_hair = np.clip(0.06 * rng.exponential(1), 0, 0.25)
     fair_hair = rng.random() * 0.72
@@ -246,9 +247,9 @@ def draw_identity(seed: int) -> Identity:
     )  # fmt: skip
     look = Look(*(float(value) for value in look))
     moles = np.stack(
-        [rng.uniform(-0.55, 0.55, 4), rng.uniform(-1.0, 0.45, 4), rng.uniform(0.008, 0.02, 4)], 1
+        [rng.uniform(-0.55, 0.55, 4), rng.uniform(-1.0, 0.45, 4), rng.uniform(0.007, 0.016, 4)], 1
     )
-    moles = moles[: rng.integers(0, 5)]
+    moles = moles[: max(rng.integers(-2, 5), 0)]
     shape = np.clip(rng.normal(0, 1, len(SHAPE_NAMES)), -2.2, 2.2)
     shape[SHAPE_NAMES.index("jaw width")] += 0.5 if masculine else -0.5
     shape[SHAPE_NAMES.index("brow ridge")] += 0.7 if masculine else -0.5

@@ -11,6 +11,7 @@ from norface.synthetic.head import (
     COLUMNS,
     EYE_U,
     HALF_COLUMNS,
+    MATERIAL,
     MOUTH_HALF_WIDTH,
     MOUTH_V,
     ROWS,
@@ -28,6 +29,8 @@ _CHIN_U = np.array([-0.36, -0.19, 0.0, 0.19, 0.36])
 "Where the lower edge of the chin is followed."
 _JAW_ROWS = np.array([round(row_of(v)) for v in _JAW_V])
 _CHIN_COLUMNS = np.array([round(column_of(u)) for u in _CHIN_U])
+_REACH = int((MATERIAL[_JAW_ROWS[0], HALF_COLUMNS:, 0] < 1.15).sum())
+"Columns from the middle to the ear."
 _CHIN_ROWS = (round(row_of(-0.98)), round(row_of(-1.28)))
 
 
@@ -79,7 +82,7 @@ def contour(projected: np.ndarray) -> np.ndarray:
     On the sides each height is followed to where its row is seen furthest out, but not behind the
     ear; along the chin each column is followed to where it is seen lowest.
     """
-    middle, reach = HALF_COLUMNS - 1, 31
+    middle, reach = HALF_COLUMNS - 1, _REACH
     rows = projected[_JAW_ROWS]
     left = rows[:, middle - reach : middle + 1]
     right = rows[:, middle : middle + reach + 1]

@@ -88,16 +88,16 @@ def beard_cover(a, v, look):
     """(stubble, beard) 0..1: hair of the lower face."""
     if v > -0.15:
         return 0.0, 0.0
-    jaw_top = -0.86 + 0.6 * step(a, 0.2, 0.75)
-    jaw = step(v, jaw_top + 0.05, jaw_top - 0.06) * (1 - step(a, 1.1, 1.2))
-    chin = bump(a, v + 1.02, 0.23, 0.2)
-    lip = bump(a - 0.09, v + 0.625, 0.16, 0.05) * step(v, -0.545, -0.575)
-    side = bump(a - 0.29, v + 0.76, 0.07, 0.16)
-    stubble = max(max(jaw, min(1.3 * chin, 1.0)), max(min(1.4 * lip, 1.0), side)) * look.stubble
-    beard = max(jaw * look.beard, min(1.6 * chin, 1.0) * look.goatee)
-    beard = max(
-        beard, max(min(1.7 * lip, 1.0) * look.moustache, side * max(look.goatee, look.beard))
-    )
+    jaw_top = -0.88 + 0.62 * step(a, 0.24, 0.85)
+    jaw = step(v, jaw_top + 0.07, jaw_top - 0.07) * (1 - step(a, 1.12, 1.26))
+    chin = min(1.5 * bump(a, v + 1.03, 0.26, 0.2), 1.0)
+    lip_top = -0.575 - 0.28 * a * a
+    lip = step(v, lip_top, lip_top - 0.04) * step(v, -0.74, -0.70) * (1 - step(a, 0.22, 0.3))
+    side = step(v, -0.66, -0.72) * bump(a - 0.315, v + 0.82, 0.065, 0.17)
+    side = min(1.5 * side, 1.0)
+    stubble = max(max(jaw, chin), max(lip, side)) * look.stubble
+    beard = max(max(jaw, chin) * look.beard, chin * look.goatee)
+    beard = max(beard, max(lip * look.moustache, side * max(look.goatee, look.beard)))
     return stubble, beard
 
 

@@ -46,7 +46,7 @@ def _occlusion() -> np.ndarray:
     a, v = SPOTS.a, SPOTS.v
     dark = 0.30 * gaussian(a, v, at=(0.19, 0.02), size=(0.07, 0.06))
     dark += 0.16 * gaussian(a, v, at=(0.32, 0.085), size=(0.14, 0.03))
-    dark += 0.38 * gaussian(a, v, at=(0.0, -0.572), size=(0.13, 0.03))
+    dark += 0.26 * gaussian(a, v, at=(0.0, -0.568), size=(0.11, 0.028))
     dark += 0.28 * gaussian(a, v, at=(0.195, -0.49), size=(0.025, 0.05))
     dark += 0.22 * gaussian(a, v, at=(0.0, -0.862), size=(0.14, 0.025))
     dark += 0.10 * gaussian(a, v, at=(0.275, -0.73), size=(0.03, 0.04))
@@ -70,12 +70,15 @@ class _Person:
         self.eyes = anchors[:2] - [0, 0, EYE_RADIUS + 0.012]
         self.mouth = anchors[2]
         edge = np.interp(SPOTS.a, HAIRLINE_U, identity.hairline)
+        slope = np.gradient(identity.hairline, HAIRLINE_U)
+        upright = np.hypot(1, np.interp(SPOTS.a, HAIRLINE_U, slope))
         tuft = 0.02 * np.sin(9 * SPOTS.u + seed) * identity.look.hair_wave
-        self.hair = (SPOTS.v - edge - identity.parting * SPOTS.u / 0.5 - tuft).astype(np.float32)
+        above = SPOTS.v - edge - identity.parting * SPOTS.u / 0.5 - tuft
+        self.hair = (above / upright).astype(np.float32)
         normals = np.empty_like(self.rest)
         grid_normals(self.rest, UPPER_ROW, normals)
         puff = identity.hair_thickness * ramp(
-            self.hair, -0.015, 0.10 + 0.6 * identity.hair_thickness
+            self.hair, -0.02, 0.13 + 0.6 * identity.hair_thickness
         )
         self.rest += (puff[..., None] * normals).astype(np.float32)
         self.parts: Parts = build_parts(identity, self.rest, anchors[:2])
