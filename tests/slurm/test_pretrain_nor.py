@@ -1,0 +1,188 @@
+"""`sbatch slurm/pretrain_nor.sh` on two real nodes: trains, survives, ends in the same weights."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from safetensors.numpy import load_file
+
+from norface.data.records import FaceRecord
+from norface.data.shards import ShardWriter
+from norface.images import encode_jpeg
+
+pytestmark = pytest.mark.slurm
+
+SCRIPT = str(Path(__file__).parents[2] / "slurm" / "pretrain_nor.sh")
+STEPS, SAVED_EVERY, GLOBAL_BATCH = 240, 20, 4
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    """A folder with tiny shards and a config that trains a tiny F_nor for some seconds."""
+    folder = tmp_path_factory.mktemp("work")
+    random = np.random.default_rng(0)
+    with ShardWriter(folder / "shards", side=16) as writer:
+        for number in range(24):
+            pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            writer.write(
+                FaceRecord("noise", f"S{number // 4}", "c", number, image=encode_jpeg(pixels))
+            )
+    absent = dict.fromkeys(("perc", "id", "lm", "exp", "eye"))
+    config = {
+        "data": {"shards": ["shards"]},
+        "trainer": {
+            "images": STEPS * GLOBAL_BATCH,
+            "batch_per_rank": GLOBAL_BATCH // 2,
+            "save_every_steps": SAVED_EVERY,
+            "sample_every_steps": 0,
+            "log_every_steps": 10,
+        },
+        "normalizer": {
+            "encoder": {"side": 16, "patch": 4, "width": 32, "depth": 1, "heads": 2},
+            "merging": {"heads": 2, "blocks": 1},
+            "decoder": {"channels": [32, 16, 16]},
+        },
+        "discriminator": {"channels": [16, 16]},
+        "losses": {"adv": 1.0, "rec": 10.0, **absent},
+        "backend": {"device": "cpu"},
+        "tracking": {"mlflow": False},
+    }
+    (folder / "nor.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(running_cluster, workplace) -> Path:
+    """The run folder of a job on two nodes that nothing happened to."""
+    job = submit(running_cluster, workplace, "undisturbed")
+    assert running_cluster.wait_for(job) == "COMPLETED", running_cluster.report(job)
+    assert running_cluster.restarts(job) == 0
+    return workplace / "runs" / "undisturbed"
+
+
+def submit(cluster, workplace: Path, name: str, *more: str, options: tuple[str, ...] = ()) -> str:
+    return cluster.submit(
+        "--nodes=2", *options, SCRIPT, "nor.yaml", f"name={name}", *more, cwd=workplace
+    )
+
+
+def wait_for_checkpoint(cluster, job: str, run: Path) -> None:
+    cluster.wait_until(
+        lambda: any((run / "checkpoints").glob("step-*")), f"a checkpoint in {run}", job=job
+    )
+    assert cluster.state(job) == "RUNNING", cluster.report(job)
+
+
+def weights_of(run: Path) -> dict[str, np.ndarray]:
+    return load_file(run / "generator.safetensors")
+
+
+def losses_of(run: Path) -> list[dict[str, float]]:
+    """What metrics.jsonl says of the training itself, without times and rates."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    names = ("step", "images", "adv", "rec", "loss", "discriminator", "lr")
+    return [{name: line[name] for name in names if name in line} for line in lines]
+
+
+def assert_same_end(run: Path, other: Path) -> None:
+    """Weights and logged losses are equal bit for bit."""
+    weights, others = weights_of(run), weights_of(other)
+    assert weights.keys() == others.keys()
+    for name, values in weights.items():
+        assert values.tobytes() == others[name].tobytes(), name
+    assert losses_of(run) == losses_of(other)
+
+
+def test_two_nodes_train_as_one_run_of_two_ranks(undisturbed):
+    steps = [line["step"] for line in losses_of(undisturbed)]
+    # 4 pictures a step: 2 nodes x 1 rank x 2. One rank alone would have needed twice the steps.
+    assert steps[-1] == STEPS and len(steps) == len(set(steps))
+    assert all(np.isfinite(values).all() for values in weights_of(undisturbed).values())
+
+
+def test_a_job_that_asks_for_another_number_of_ranks_fails_before_it_trains(cluster, workplace):
+    job = submit(cluster, workplace, "wrong-number", "backend.world_size=3")
+    assert cluster.wait_for(job) == "FAILED"
+    assert "backend.world_size asks for 3 ranks, found 2" in cluster.log(job)
+    assert "Traceback" not in cluster.log(job)
+    assert not (workplace / "runs" / "wrong-number" / "metrics.jsonl").exists()
+
+
+def test_a_lost_node_ends_in_the_same_weights(cluster, workplace, undisturbed):
+    job = submit(cluster, workplace, "lost-node")
+    run = workplace / "runs" / "lost-node"
+    wait_for_checkpoint(cluster, job, run)
+    cluster.tool("kill-node", "node2")
+    cluster.wait_for(job, "PENDING")
+    assert not (run / "generator.safetensors").exists()
+    cluster.tool("restart-node", "node2")
+    assert cluster.wait_for(job) == "COMPLETED", cluster.report(job)
+    assert cluster.restarts(job) == 1
+    assert_same_end(run, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_rebooted_first_node_ends_in_the_same_weights(cluster, workplace, undisturbed):
+    # The batch script and the rank that writes checkpoints die with the first node.
+    job = submit(cluster, workplace, "rebooted")
+    run = workplace / "runs" / "rebooted"
+    wait_for_checkpoint(cluster, job, run)
+    cluster.tool("kill-node", "node1")
+    cluster.tool("restart-node", "node1")
+    assert cluster.wait_for(job) == "COMPLETED", cluster.report(job)
+    assert cluster.restarts(job) == 1
+    assert_same_end(run, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_preempted_job_saves_waits_and_ends_in_the_same_weights(cluster, workplace, undisturbed):
+    job = submit(cluster, workplace, "preempted")
+    run = workplace / "runs" / "preempted"
+    wait_for_checkpoint(cluster, job, run)
+    urgent = cluster.submit(
+        "--partition=urgent", "--nodes=2", "--exclusive", "--wrap=sleep 1", cwd=workplace
+    )
+    assert cluster.wait_for(urgent) == "COMPLETED"
+    assert cluster.wait_for(job) == "COMPLETED", cluster.report(job)
+    assert cluster.restarts(job) == 1
+    log = cluster.log(job)
+    assert "asked to stop" in log and "going on from step" in log
+    assert_same_end(run, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_cancelled_job_stays_cancelled_and_the_same_command_goes_on(
+    cluster, workplace, undisturbed
+):
+    job = submit(cluster, workplace, "cancelled")
+    run = workplace / "runs" / "cancelled"
+    wait_for_checkpoint(cluster, job, run)
+    cluster.call("scancel", job)
+    assert cluster.wait_for(job) == "CANCELLED"
+    assert cluster.restarts(job) == 0
+    again = submit(cluster, workplace, "cancelled")
+    assert cluster.wait_for(again) == "COMPLETED", cluster.report(again)
+    assert "going on from step" in cluster.log(again)
+    assert_same_end(run, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_job_queued_by_submitit_is_requeued_and_ends_in_the_same_weights(
+    cluster, workplace, undisturbed
+):
+    pytest.importorskip("submitit")
+    run = workplace / "runs" / "submitted"
+    command = ["train", "nor", "-c", "nor.yaml", "name=submitted"]
+    job = cluster.call(
+        sys.executable, "-m", "launchers.submit", "nodes=2", "--", *command, cwd=workplace
+    )
+    wait_for_checkpoint(cluster, job, run)
+    cluster.call("scancel", "--signal=USR2", job)
+    assert cluster.wait_for(job) == "COMPLETED", cluster.report(job)
+    assert cluster.restarts(job) == 1
+    assert_same_end(run, undisturbed)
