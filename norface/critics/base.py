@@ -40,7 +40,6 @@ MEDIAPIPE = "norface.critics.mediapipe:MediapipeCritic"
 SOURCES: dict[tuple[str, str], str] = {
     **{(kind, "synthetic"): FACE_READER for kind in KINDS},
     **{(kind, "mediapipe"): MEDIAPIPE for kind in ("landmarks", "expression", "eyebrow")},
-    ("identity", "arcface"): "norface.critics.identity:ArcFaceCritic",
     ("perceptual", "vgg"): "norface.critics.vgg:VggCritic",
 }
 "(kind, source) => module:class. The class has `load(kind, choice, parts) -> Critic`."
@@ -66,7 +65,7 @@ class Card(Config):
 class CriticChoice(Config):
     """Which network judges one thing."""
 
-    source: Literal["synthetic", "mediapipe", "arcface", "vgg"] = "synthetic"
+    source: Literal["synthetic", "mediapipe", "vgg"] = "synthetic"
     "Whose network: synthetic = the small ones that ship with the package."
     weights: Path | None = None
     "Weights file; null = the packaged one, where there is one."

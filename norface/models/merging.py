@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from timm.layers import Mlp
 from timm.models.vision_transformer import Block
 from torch import nn
 
 from norface.config import Config
+from norface.models.attention import attend, choose_attention
 
 
 class MergingConfig(Config):
@@ -30,7 +30,7 @@ class ExpressionMerging(nn.Module):
     projection; e_fu = V_fu + MLP(LN(V_fu)); then transformer blocks.
     """
 
-    def __init__(self, config: MergingConfig, width: int):
+    def __init__(self, config: MergingConfig, *, width: int, tokens: int):
         super().__init__()
         self.heads = config.heads
         self.query = nn.Linear(width, width)
@@ -46,6 +46,7 @@ class ExpressionMerging(nn.Module):
             )
         )
         self.last_norm = nn.LayerNorm(width, eps=1e-6)
+        choose_attention(self, tokens)
 
     def forward(self, original: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """e_o, e_t (N, P, L) => e_n (N, P, L)."""
@@ -58,8 +59,7 @@ class ExpressionMerging(nn.Module):
         query, key = self.split(self.query(target)), self.split(self.key(original))
         value_original = self.split(self.value(original))
         value_target = self.split(self.value(target))
-        attended = F.scaled_dot_product_attention(query, key, value_original)
-        merged = (attended + value_target).transpose(1, 2).flatten(2)
+        merged = (attend(query, key, value_original) + value_target).transpose(1, 2).flatten(2)
         return self.projection(merged)
 
     def split(self, tokens: torch.Tensor) -> torch.Tensor:

@@ -70,7 +70,7 @@ class Normalizer(nn.Module):
         self.config = config
         width, grid = config.encoder.width, config.encoder.grid
         self.encoder = FaceEncoder(config.encoder)
-        self.merging = ExpressionMerging(config.merging, width)
+        self.merging = ExpressionMerging(config.merging, width=width, tokens=grid**2)
         self.decoder = FacialDecoder(config.decoder, width=width, grid=grid)
 
     def forward(self, original: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

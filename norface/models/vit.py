@@ -9,6 +9,7 @@ from torch import nn
 
 from norface.config import Config
 from norface.errors import ConfigError
+from norface.models.attention import choose_attention
 
 
 class VitConfig(Config):
@@ -66,6 +67,7 @@ class FaceEncoder(nn.Module):
             num_classes=0,
             global_pool="",
         )
+        choose_attention(self.vit, config.grid**2)
         self.vit.set_grad_checkpointing(config.gradient_checkpointing)
         # x * 0.5 + 0.5 brings -1..1 to 0..1, where mean and std are given: one scale and one shift.
         mean, std = torch.tensor(config.mean), torch.tensor(config.std)

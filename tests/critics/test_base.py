@@ -87,7 +87,7 @@ def test_resizing_by_a_whole_factor_averages_blocks():
 
 def test_source_without_that_kind_lists_the_valid_ones():
     config = CriticsConfig(identity=CriticChoice(source="mediapipe"))
-    with pytest.raises(ConfigError, match="no identity critic; valid: synthetic, arcface"):
+    with pytest.raises(ConfigError, match="no identity critic; valid: synthetic"):
         build_critics(config)
 
 
@@ -97,11 +97,9 @@ def test_no_critic_is_built_without_being_asked_for():
 
 
 def test_missing_weights_say_where_to_get_them(tmp_path):
-    choice = CriticChoice(source="arcface", weights=tmp_path / "r50.onnx")
-    with pytest.raises(
-        WeightsError, match="r50.onnx: no weights.*get it from insightface"
-    ) as caught:
-        find_weights(choice, advice="get it from insightface")
+    choice = CriticChoice(source="vgg", weights=tmp_path / "vgg16.pth")
+    with pytest.raises(WeightsError, match="vgg16.pth: no weights.*get it from timm") as caught:
+        find_weights(choice, advice="get it from timm")
     assert "\n" not in str(caught.value)
 
 

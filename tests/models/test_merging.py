@@ -7,7 +7,9 @@ from norface.models.merging import ExpressionMerging, MergingConfig
 
 def build(heads: int = 2, width: int = 8, blocks: int = 2) -> ExpressionMerging:
     torch.manual_seed(0)
-    return ExpressionMerging(MergingConfig(heads=heads, blocks=blocks, mlp_ratio=2.0), width)
+    return ExpressionMerging(
+        MergingConfig(heads=heads, blocks=blocks, mlp_ratio=2.0), width=width, tokens=6
+    )
 
 
 def test_fused_tokens_follow_equation_2_head_by_head():
