@@ -94,7 +94,8 @@ class RankJob:
 
         if self._process is not None:
             self._process.send_signal(signal.SIGUSR1)
-            self._process.wait()
+            # A signal handler calls this while `wait` above holds Popen's lock: ask the kernel.
+            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         return submitit.helpers.DelayedSubmission(RankJob(self.command))
 
 
