@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import json
 import os
+import pickle
 import re
 import shutil
 import sys
@@ -102,8 +103,12 @@ class CheckpointFolder:
         try:
             state = torch.load(path / STATE, map_location="cpu", weights_only=True)
             models = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
+        except pickle.UnpicklingError as error:
+            message = f"{path / STATE}: cannot be read (it holds more than tensors and plain data)"
+            raise CheckpointError(message) from error
         except (OSError, SafetensorError, RuntimeError) as error:
-            raise CheckpointError(f"{path}: cannot be read ({error})") from error
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(f"{path}: cannot be read ({reason})") from error
         return {**state, "models": models}
 
     def path(self, step: int) -> Path:

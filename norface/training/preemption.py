@@ -73,3 +73,10 @@ def catch_stop_signals() -> Iterator[StopRequest]:
         _active = None
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def ignore_stop_signals() -> None:
+    """For processes that read for a training one: whoever asks a job to stop may ask all of them,
+    and the training process needs them until it has saved."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

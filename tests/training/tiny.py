@@ -63,7 +63,8 @@ class TinyStage(Stage):
             step += 1
 
     def train_batch(self, batch: dict[str, Any], step: int) -> dict[str, torch.Tensor]:
-        time.sleep(self.config.slow_s)
+        if self.config.slow_s:
+            time.sleep(self.config.slow_s)
         found = self.network(batch["x"]).squeeze(1)
         loss = (found - batch["x"].square().sum(1)).square().mean()
         if step == self.config.poisoned_step and self.backend.rank == self.backend.world_size - 1:

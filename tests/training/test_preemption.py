@@ -1,0 +1,111 @@
+"""Stop signals become a flag; handlers come back; reading processes outlive the request."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from ranks import said, start_ranks, tiny_config, wait_for
+from tiny import TinyStage
+
+from norface.data.loader import GlobalBatchSampler, build_loader
+from norface.training.preemption import (
+    RESUME_CODE,
+    STOP_SIGNALS,
+    StoppedOnRequest,
+    catch_stop_signals,
+)
+from norface.training.run import run_stage
+from norface.training.seeding import sample_rng
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_stop_signal_is_noted_and_the_handler_from_before_comes_back(number):
+    before = signal.getsignal(number)
+    with catch_stop_signals() as stop:
+        assert not stop.asked
+        os.kill(os.getpid(), number)
+        assert stop.asked and stop.signal is number
+    assert signal.getsignal(number) is before
+
+
+def test_a_block_inside_another_shares_its_request():
+    with catch_stop_signals() as outer:
+        with catch_stop_signals() as inner:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        assert inner is outer and outer.asked
+        with catch_stop_signals() as next_one:
+            assert next_one.asked
+
+
+def test_a_new_block_starts_unasked():
+    with catch_stop_signals():
+        os.kill(os.getpid(), signal.SIGUSR2)
+    with catch_stop_signals() as stop:
+        assert not stop.asked
+
+
+def test_outside_the_main_thread_no_handler_is_set():
+    handlers = []
+
+    def work() -> None:
+        with catch_stop_signals():
+            handlers.append(signal.getsignal(signal.SIGUSR1))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert handlers == [signal.getsignal(signal.SIGUSR1)]
+
+
+def test_a_run_that_was_asked_before_it_began_saves_after_its_first_step(tmp_path):
+    with catch_stop_signals(), pytest.raises(StoppedOnRequest) as stopped:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        run_stage(TinyStage, tiny_config(tmp_path))
+    assert (stopped.value.step, stopped.value.code) == (1, RESUME_CODE)
+    assert (tmp_path / "run" / "checkpoints" / "step-00000001").is_dir()
+
+
+class Rows(torch.utils.data.Dataset):
+    def __getitem__(self, draw: Any) -> dict[str, Any]:
+        time.sleep(0.01)
+        row = sample_rng(0, draw.epoch, draw.position, "x").normal(size=8)
+        return {"x": torch.tensor(row, dtype=torch.float32), "key": f"p{draw.position}"}
+
+
+class ReadsInProcesses(TinyStage):
+    """Its pictures come from two reading processes."""
+
+    def batches(self, start_step: int) -> Iterator[dict[str, Any]]:
+        sampler = GlobalBatchSampler(
+            80,
+            batch_per_rank=self.config.trainer.batch_per_rank,
+            rank=self.backend.rank,
+            world_size=self.backend.world_size,
+            seed=0,
+            start_step=start_step,
+        )
+        return iter(build_loader(Rows(), sampler, workers=2))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_reading_processes_too_leaves_time_to_save(tmp_path, number):
+    # Slurm signals every process of a job, not only the ranks.
+    config = tiny_config(tmp_path, "trainer.images=4000", "trainer.log_every_steps=1")
+    (process,) = start_ranks(config, stage=ReadsInProcesses)
+    while not (tmp_path / "run" / "metrics.jsonl").exists():
+        time.sleep(0.01)
+    children = f"/proc/{process.pid}/task/{process.pid}/children"
+    with open(children) as file:
+        readers = [int(word) for word in file.read().split()]
+    assert len(readers) >= 2
+    for pid in [*readers, process.pid]:
+        os.kill(pid, number)
+    assert wait_for([process], timeout_s=20) == [75], said(config)
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in readers)
