@@ -51,11 +51,10 @@ class FaceRecord:
                 )
         if self.frame < 0:
             raise CorpusError(f"{self.key}: frame {self.frame} is negative")
-        for unit, value in {**self.presence, **self.intensity}.items():
+        for unit in {**self.presence, **self.intensity}:
             if unit not in ACTION_UNITS:
-                raise CorpusError(
-                    f"{self.key}: unknown action unit {unit}; known: {', '.join(map(str, ACTION_UNITS))}"
-                )
+                known = ", ".join(map(str, ACTION_UNITS))
+                raise CorpusError(f"{self.key}: unknown action unit {unit}; known: {known}")
         for unit, value in self.presence.items():
             if value not in (0, 1):
                 raise CorpusError(f"{self.key}: AU{unit} is {value!r}; presence is 0 or 1")
@@ -113,4 +112,6 @@ class FaceRecord:
                 pose=tuple(body["pose"]) if "pose" in body else None,
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CorpusError(f"a sample's json is damaged ({error!r}); write the shard again") from None
+            raise CorpusError(
+                f"a sample's json is damaged ({error!r}); write the shard again"
+            ) from None

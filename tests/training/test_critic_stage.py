@@ -1,0 +1,137 @@
+"""Stage `critic` on a few rendered faces."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from norface.critics.base import CriticChoice, CriticsConfig, build_critics
+from norface.critics.face_reader import UNITS, FaceNetworkConfig
+from norface.data.loader import DataConfig, Draw
+from norface.data.records import FaceRecord
+from norface.data.shards import ShardIndex, ShardWriter
+from norface.errors import ConfigError
+from norface.images import encode_jpeg
+from norface.synthetic.corpus import draw_frame
+from norface.synthetic.renderer import render
+from norface.tracking import TrackingConfig, read_metrics
+from norface.training.run import run_stage
+from norface.training.stage import TrainerConfig
+from norface.training.stages.critic import (
+    AugmentConfig,
+    CriticConfig,
+    CriticStage,
+    LabelledFaces,
+    augment_batch,
+    masked_mse,
+    measure_identity,
+)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    """Six persons, four pictures each; the units of the last picture are unlabelled."""
+    folder = tmp_path_factory.mktemp("critics")
+    with ShardWriter(folder, side=64) as writer:
+        for person in range(6):
+            for number in range(4):
+                parameters = draw_frame("critics", person, number).parameters
+                face = render(parameters, 64)
+                known = {unit: parameters.intensity.get(unit, 0.0) for unit in UNITS}
+                writer.write(
+                    FaceRecord(
+                        corpus="synthetic",
+                        subject=f"S{person}",
+                        clip="C1",
+                        frame=number,
+                        image=encode_jpeg(face.pixels),
+                        landmarks=face.landmarks.tolist(),
+                        pose=face.pose,
+                        intensity={} if number == 3 else known,
+                    )  # fmt: skip
+                )
+    return folder
+
+
+def make_config(shards, root, **changes):
+    return CriticConfig(
+        **{
+            "data": DataConfig(shards=[shards]),
+            "root": root,
+            "held_out": 2,
+            "network": FaceNetworkConfig(channels=(4, 8, 8, 8), blocks=(0, 0, 0, 0), hidden=16),
+            "trainer": TrainerConfig(images=32, batch_per_rank=8, log_every_steps=1),
+            "tracking": TrackingConfig(mlflow=False),
+            **changes,
+        }
+    )
+
+
+@pytest.mark.parametrize("kind", ["reader", "identity"])
+def test_trained_critic_is_exported_and_judges(shards, tmp_path, kind):
+    network = FaceNetworkConfig(kind=kind, channels=(4, 8, 8, 8), blocks=(0, 0, 0, 0))
+    folder = run_stage(CriticStage, make_config(shards, tmp_path, network=network))
+    lines = read_metrics(folder)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert all(math.isfinite(line["loss"]) for line in lines)
+    choice = CriticChoice(weights=folder / "critic.safetensors")
+    wanted = "identity" if kind == "identity" else "expression"
+    critic = build_critics(CriticsConfig(**{wanted: choice}))[wanted]
+    found = critic(torch.zeros(2, 3, 64, 64))
+    assert found.shape == (2, 64 if kind == "identity" else 17)
+    # Half precision in the file: the shipped critics must stay small.
+    tensors = load_file(choice.weights)
+    assert all(t.dtype == torch.float16 for t in tensors.values() if t.is_floating_point())
+
+
+def test_too_few_persons_for_the_held_out_ones_is_one_line(shards, tmp_path):
+    with pytest.raises(ConfigError, match="held_out: 5 of 6 persons"):
+        run_stage(CriticStage, make_config(shards, tmp_path, held_out=5))
+
+
+def test_unlabelled_units_are_missing_and_do_not_count(shards, tmp_path):
+    index = ShardIndex.open(shards)
+    faces = LabelledFaces(index, make_config(shards, tmp_path), augmented=False)
+    samples = [faces[Draw(row, 0, row)] for row in range(4)]
+    assert sum(bool(sample["intensity"].isnan().all()) for sample in samples) == 1
+    found = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    truth = torch.tensor([[0.0, math.nan], [math.nan, 2.0]])
+    assert masked_mse(found, truth).item() == pytest.approx((1 + 4) / 2)
+    assert masked_mse(found, torch.full((2, 2), math.nan)).item() == 0
+
+
+def test_augmentation_moves_picture_and_landmarks_alike(shards, tmp_path):
+    """A bright dot stands where its landmark went."""
+    image = torch.full((1, 3, 64, 64), -1.0)
+    image[0, :, 40, 24] = 1.0
+    dot = (torch.tensor([24.0, 40.0]) + 0.5) / 64
+    batch = {
+        "image": image,
+        "landmarks": dot.expand(1, 68, 2),
+        "change": torch.tensor([[4 / 64, -2 / 64, 1.05, 0.0, 1.0, 0.0]]),
+        "noise_seed": [0],
+    }
+    moved, landmarks = augment_batch(batch)
+    weight = moved[0, 0] + 1
+    rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    centre = torch.stack([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum()
+    torch.testing.assert_close((centre + 0.5) / 64, landmarks[0, 0], atol=0.004, rtol=0)
+
+
+def test_augmentation_is_keyed_by_the_sample(shards, tmp_path):
+    config = make_config(shards, tmp_path, augment=AugmentConfig())
+    faces = LabelledFaces(ShardIndex.open(shards), config, augmented=True)
+    first, again, other = (faces[Draw(1, epoch, 5)] for epoch in (0, 0, 1))
+    assert torch.equal(first["change"], again["change"])
+    assert first["noise_seed"] == again["noise_seed"]
+    assert not torch.equal(first["change"], other["change"])
+
+
+def test_identity_measure_of_a_worked_example():
+    embedding = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.6, 0.8]])
+    found = measure_identity(embedding, np.array([0, 0, 1, 1]))
+    # Same: 0.8, 0.8; different: 0, 0.6, 0.6, 0.96. Of 8 pairs 6 are in the right order.
+    assert found["auc"] == pytest.approx(6 / 8)
+    assert found["cosine_same"] == pytest.approx(0.8)
