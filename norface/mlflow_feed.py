@@ -47,13 +47,15 @@ class Feed:
         self.run_id: str | None = None
         self._sent: set[tuple[str, int]] = set()
         self._sent_files: dict[str, int] = {}
-        self._offset, self._inode, self._status = 0, -1, ""
+        self._offset, self._inode = 0, -1
+        self._status, self._experiment, self._has_parent = "", "", False
 
     def update(self) -> None:
         """Send what is new since the last call."""
         self.facts = read_facts(self.folder)
         if self.run_id is None:
             self._connect()
+        self._join_parent()
         self._send_metrics()
         self._send_images()
         self._send_artifacts()
@@ -77,8 +79,8 @@ class Feed:
         for item in self.client.list_artifacts(run_id, "images"):
             if match := re.match(r"images/(.+?)\+step\+(\d+)\+", item.path):
                 self._sent.add((f"image {match[1]}", int(match[2])))
-        self._describe(run_id, experiment, run.data.params)
-        self._status, self.run_id = run.info.status, run_id
+        self._describe(run_id, run.data.params)
+        self._status, self._experiment, self.run_id = run.info.status, experiment, run_id
         record = {"uri": hide_password(self.uri), "experiment_id": experiment, "run_id": run_id}
         (self.folder / MLFLOW_FILE).write_text(json.dumps(record) + "\n", encoding="utf-8")
 
@@ -107,7 +109,7 @@ class Feed:
         runs = self.client.search_runs([experiment], words, max_results=1)
         return runs[0].info.run_id if runs else None
 
-    def _describe(self, run_id: str, experiment: str, known: Mapping[str, str]) -> None:
+    def _describe(self, run_id: str, known: Mapping[str, str]) -> None:
         """Tags, and the config's keys as params (MLflow never lets a param change)."""
         from mlflow.entities import Param, RunTag
 
@@ -120,9 +122,8 @@ class Feed:
             **({"git_changed": str(git["changed"]).lower()} if git else {}),
             **self.facts["tags"],
         }
-        if parent := self.facts["parent"]:
-            tags[PARENT_TAG] = parent
-            tags["mlflow.parentRunId"] = self._find(experiment, parent) or parent
+        if self.facts["parent"]:
+            tags[PARENT_TAG] = self.facts["parent"]
         params = [
             Param(key, text[:LONGEST_VALUE])
             for key, text in self._config_texts().items()
@@ -132,6 +133,29 @@ class Feed:
         self.client.log_batch(run_id, tags=run_tags)
         for start in range(0, len(params), PARAMS_A_CALL):
             self.client.log_batch(run_id, params=params[start : start + PARAMS_A_CALL])
+
+    def _join_parent(self) -> None:
+        """Nest this run below its parent, as soon as the store knows that one."""
+        parent = self.facts["parent"]
+        if self._has_parent or not parent:
+            return
+        found = self._find(self._experiment, parent)
+        if found is None and self._exists(parent):
+            found = parent
+        if found is not None:
+            self.client.set_tag(self.run_id, "mlflow.parentRunId", found)
+            self._has_parent = True
+
+    def _exists(self, run_id: str) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+        return True
 
     def _config_texts(self) -> dict[str, str]:
         path = self.folder / CONFIG_FILE
@@ -221,8 +245,9 @@ class FeedThread:
             # Whatever a store, a driver or a network says: the run folder has it all.
             self.up_to_date = False
             if not self._warned:
-                reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-                print(f"MLflow is not fed for now, the run goes on: {reason}", file=sys.stderr)
+                print(
+                    f"MLflow is not fed for now, the run goes on: {reason(error)}", file=sys.stderr
+                )
                 self._warned = True
         return self.up_to_date
 
@@ -249,10 +274,9 @@ def sync(folders: Sequence[Path], uri: str | None = None) -> None:
         try:
             feed.update()
         except Exception as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             place = hide_password(feed.uri)
             raise TrackingError(
-                f"{folder}: not fed to {place} ({reason}); try again later"
+                f"{folder}: not fed to {place} ({reason(error)}); try again later"
             ) from error
         print(f"{folder}: MLflow run {feed.run_id} is up to date")
 
@@ -275,9 +299,14 @@ def make_client(uri: str) -> MlflowClient:
     return MlflowClient(tracking_uri=uri)
 
 
-def hide_password(uri: str) -> str:
-    """A store's address without user and password."""
-    return re.sub(r"//[^/@]*@", "//", uri)
+def reason(error: Exception) -> str:
+    """The beginning of an error's first line, without the password that it may quote."""
+    return hide_password((str(error).splitlines() or [type(error).__name__])[0])[:200]
+
+
+def hide_password(text: str) -> str:
+    """Text without the user and password of addresses in it."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def yaml_text(value: Any) -> str:

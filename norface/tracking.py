@@ -15,6 +15,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -23,6 +24,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+
+from pydantic import field_validator
 
 from norface import __version__
 from norface.config import Config, config_hash, save_config
@@ -52,6 +55,17 @@ class TrackingConfig(Config):
     "The run that this one is a child of: the id in its run.json, or its MLflow id."
     tags: dict[str, str] = {}
     "Tags beside stage, fold, target, config hash and git revision."
+
+    @field_validator("uri")
+    @classmethod
+    def _without_password(cls, uri: str | None) -> str | None:
+        # A config is saved with every run and shown in MLflow itself.
+        if uri is not None and re.search(r"//[^/@]+@", uri):
+            raise ValueError(
+                "a password does not belong in a config; set MLFLOW_TRACKING_URI, or"
+                " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, in the environment"
+            )
+        return uri
 
 
 class Run:
