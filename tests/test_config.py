@@ -8,6 +8,9 @@ from pydantic import Field
 
 from norface.config import Config, config_hash, load_config, save_config
 from norface.errors import ConfigError
+from norface.training.stages import load_stage
+
+SHIPPED = sorted((Path(__file__).parents[1] / "configs").glob("*/*.yaml"))
 
 
 class Inner(Config):
@@ -160,3 +163,23 @@ def test_a_config_cannot_be_changed_after_it_was_checked():
 def test_a_yaml_file_cannot_construct_python_objects(tmp_path):
     path = write(tmp_path, "name: !!python/object/apply:os.system ['true']\n")
     assert "not valid yaml" in message(Outer, path)
+
+
+def schema_of(path: Path) -> type[Config]:
+    if path.parent.name == "cluster":
+        from launchers.submit import ClusterConfig
+
+        return ClusterConfig
+    if path.parent.name == "cla" and "cla:" in path.read_text():
+        from norface.evaluation.protocols import CrossvalConfig
+
+        return CrossvalConfig
+    return load_stage(path.parent.name)[0]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_every_shipped_config_is_valid_for_what_its_folder_names(path):
+    schema = schema_of(path)
+    # A cross-validation's data is given on the command line, as the head of the file shows.
+    given = ["cla.data.shards=[shards]"] if "cla" in schema.model_fields else []
+    load_config(schema, path, given)
