@@ -10,6 +10,8 @@ for batch in build_loader(dataset, sampler, workers=2): ...   # without end
 
 from __future__ import annotations
 
+import atexit
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -22,8 +24,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from norface.config import Config
 from norface.data.shards import ShardIndex
-from norface.errors import ConfigError, CorpusError
+from norface.errors import ConfigError, CorpusError, NorfaceError
 from norface.images import resize_pixels, to_image
+from norface.training.preemption import ignore_stop_signals
 from norface.training.seeding import sample_key, sample_rng
 
 
@@ -152,24 +155,62 @@ def build_loader(
     *,
     workers: int,
     collate: Callable[[list[Any]], Any] | None = None,
-) -> DataLoader[Any]:
+) -> Loader:
     """A loader of batches in the sampler's order; workers change the speed, never the batches."""
-    return DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        num_workers=workers,
-        collate_fn=collate,
-        worker_init_fn=_one_thread,
-        pin_memory=torch.cuda.is_available(),
-        # Else making the iterator consumes the global generator, and a resumed run draws otherwise.
-        generator=torch.Generator().manual_seed(0),
-    )
+    return Loader(dataset, batch_sampler=sampler, collate_fn=collate, workers=workers)
 
 
-def _one_thread(_: int) -> None:
-    """Workers share the cores: each takes one."""
+class Loader(DataLoader[Any]):
+    """torch's DataLoader, with the settings and the errors that every loader here shares."""
+
+    def __init__(self, dataset: Dataset[Any], *, workers: int, **options: Any):
+        super().__init__(
+            dataset,
+            num_workers=workers,
+            worker_init_fn=_start_worker,
+            pin_memory=torch.cuda.is_available(),
+            # Else an iterator consumes the global generator, and a resumed run draws otherwise.
+            generator=torch.Generator().manual_seed(0),
+            **options,
+        )
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        iterator = super().__iter__()
+        _reading.add(iterator)
+        try:
+            yield from iterator
+        except NorfaceError as error:
+            # A worker's error arrives with its traceback: the user's mistake is its last line.
+            line = str(error).strip().splitlines()[-1]
+            raise type(error)(
+                line.removeprefix(f"norface.errors.{type(error).__name__}: ")
+            ) from None
+        finally:
+            _end_workers(iterator)
+
+
+_reading: weakref.WeakSet[Any] = weakref.WeakSet()
+"Iterators of loaders that may have workers."
+
+
+def _end_workers(iterator: Any) -> None:
+    """Send the workers home. torch leaves that to the garbage collector, which comes too late."""
+    if hasattr(iterator, "_shutdown_workers"):
+        iterator._shutdown_workers()
+
+
+@atexit.register
+def _end_all_workers() -> None:
+    """Workers ignore the signal that ends them at exit: without this, the exit waits for ever."""
+    for iterator in list(_reading):
+        _end_workers(iterator)
+
+
+def _start_worker(_: int) -> None:
+    """Workers share the cores, one each, and read on until the training process ends them."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
+    ignore_stop_signals()
 
 
 class FaceDataset(Dataset[dict[str, Any]]):

@@ -43,19 +43,37 @@ class PairDataset(Dataset[dict[str, Any]]):
         return len(self.index)
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        return self.pair(draw)
+
+    def pair(
+        self,
+        draw: Draw,
+        pixels: np.ndarray | None = None,
+        other: tuple[int, np.ndarray] | None = None,
+    ) -> dict[str, Any]:
+        """The pair of a draw, of pictures that a stream has read already: the original's `pixels`,
+        and `other` = (row, pixels) for the target where there is no pool.
+        """
         rng = sample_rng(self.seed, draw.epoch, draw.position, "pair")
         # All numbers are drawn in a fixed order, so that one option never shifts another's draws.
         want_self, mirrored = rng.random() < self.self_pair, rng.random(2) < 0.5
         target_row = int(rng.integers(len(self.pool)))
+        target_pixels = None
+        if other is not None and self.pool is self.index:
+            target_row, target_pixels = other
         target_key = self.pool.key_of(target_row)
         key = self.index.key_of(draw.row)
         if want_self and self.pool is self.index:
-            target_row, target_key = draw.row, key
+            target_row, target_key, target_pixels = draw.row, key, pixels
         elif want_self:
             key = target_key
         is_self = key == target_key
-        target = self._read(self.pool, target_row, mirror=mirrored[1])
-        original = target if is_self else self._read(self.index, draw.row, mirror=mirrored[0])
+        if target_pixels is None:
+            target_pixels = self.pool.read_pixels(target_row)
+        if pixels is None and not is_self:
+            pixels = self.index.read_pixels(draw.row)
+        target = self._shape(target_pixels, mirror=mirrored[1])
+        original = target if is_self else self._shape(pixels, mirror=mirrored[0])
         return {
             "key": key,
             "target_key": target_key,
@@ -66,6 +84,6 @@ class PairDataset(Dataset[dict[str, Any]]):
             "is_self": is_self,
         }
 
-    def _read(self, index: ShardIndex, row: int, *, mirror: bool) -> np.ndarray:
-        pixels = resize_pixels(index.read_pixels(row), self.side)
+    def _shape(self, pixels: np.ndarray, *, mirror: bool) -> np.ndarray:
+        pixels = resize_pixels(pixels, self.side)
         return pixels[:, ::-1] if mirror and self.flip else pixels

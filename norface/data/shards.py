@@ -266,6 +266,22 @@ class ShardIndex:
             raise CorpusError(f"{self.name}: {len(missing)} keys are missing, first {missing[0]}")
         return rows
 
+    def find(self, key: str) -> int | None:
+        """Row of a key, None where it is not here."""
+        if self._rows is None:
+            self._rows = pd.Index(self.table["key"])
+        try:
+            return int(self._rows.get_loc(key))
+        except KeyError:
+            return None
+
+    @property
+    def shard_paths(self) -> list[Path]:
+        """The files that hold these samples, in the order of folders and names."""
+        pairs = self.table[["folder", "shard"]].drop_duplicates()
+        found = zip(pairs["folder"], pairs["shard"].astype(str), strict=True)
+        return [self.folders[folder] / name for folder, name in sorted(found)]
+
     def labels(self, kind: str, units: Sequence[int]) -> np.ndarray:
         """float32 (len, units): 0/1 (kind "au") or 0..5 ("intensity"), NaN = unlabelled."""
         found = np.full((len(self), len(units)), np.nan, np.float32)

@@ -1,5 +1,7 @@
 import itertools
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -160,3 +162,30 @@ def test_config_names_what_is_not_there(write_shards):
         DataConfig(shards=[folder], subjects=["synthetic/S9"]).open()
     with pytest.raises(ConfigError, match="found 'S9'; expected corpus/subject"):
         DataConfig(shards=[folder], subjects=["S9"]).open()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_shard_is_one_line_from_a_worker_too(write_shards, workers):
+    index = write_shards(10)
+    (index.folders[0] / "shard-000001.tar").write_bytes(b"cut")
+    with pytest.raises(CorpusError, match="^/.*shard-000001.tar: is 3 bytes, its index") as caught:
+        load(index, 4, workers=workers)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("end", ["raise SystemError('uncaught')", "pass"])
+def test_a_process_ends_at_once_though_its_workers_ignore_the_signal_to_end(write_shards, end):
+    folder = write_shards(10).folders[0]
+    code = (
+        "import sys, time\n"
+        "from norface.data.loader import *\n"
+        "from norface.data.shards import ShardIndex\n"
+        "dataset = FaceDataset(ShardIndex.open(sys.argv[1]), side=8, seed=0)\n"
+        "sampler = GlobalBatchSampler(10, batch_per_rank=2, rank=0, world_size=1, seed=0)\n"
+        "batches = iter(build_loader(dataset, sampler, workers=2))\n"
+        f"next(batches)\n{end}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == (end != "pass"), done.stderr
