@@ -44,7 +44,7 @@ class Feed:
         self.root = (folder / self.facts["root"]).resolve()
         own = self.facts["uri"] or os.environ.get("MLFLOW_TRACKING_URI")
         self.uri = uri or own or f"sqlite:///{self.root / 'mlflow.db'}"
-        self.run_id: str | None = None
+        self.run_id = ""
         self._sent: set[tuple[str, int]] = set()
         self._sent_files: dict[str, int] = {}
         self._offset, self._inode = 0, -1
@@ -53,7 +53,7 @@ class Feed:
     def update(self) -> None:
         """Send what is new since the last call."""
         self.facts = read_facts(self.folder)
-        if self.run_id is None:
+        if not self.run_id:
             self._connect()
         self._join_parent()
         self._send_metrics()

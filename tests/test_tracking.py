@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from launchers.local import find_free_port
 from norface.cli.main import main
 from norface.config import Config, load_config
 from norface.errors import CheckpointError, ConfigError
-from norface.mlflow_feed import Feed, hide_password, import_mlflow, make_client, sync
+from norface.mlflow_feed import Feed, FeedThread, hide_password, import_mlflow, make_client, sync
 from norface.tracking import TrackingConfig, open_run, read_metrics
 
 OFF = TrackingConfig(mlflow=False)
@@ -246,3 +254,68 @@ def test_a_password_in_a_stores_address_is_not_shown():
 def test_a_password_in_the_config_is_refused():
     with pytest.raises(ConfigError, match="does not belong in a config"):
         load_config(TrackingConfig, None, ["uri=https://me:word@tracking.lab"])
+
+
+@contextlib.contextmanager
+def tracking_server(folder: Path, port: int) -> Iterator[None]:
+    """A real MLflow server over a sqlite file, killed at the end of the block."""
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    store = ["--backend-store-uri", f"sqlite:///{folder}/server.db"]
+    artifacts = ["--artifacts-destination", str(folder / "server-artifacts")]
+    log = open(folder / "server.txt", "a")  # noqa: SIM115
+    process = subprocess.Popen(
+        [*command, *store, *artifacts], stdout=log, stderr=log, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
+                break
+            time.sleep(0.2)
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        log.close()
+
+
+@pytest.mark.slow
+def test_a_server_that_is_down_for_the_middle_third_loses_nothing_and_blocks_nothing(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    port = find_free_port()
+    uri = f"http://127.0.0.1:{port}"
+    folder = tmp_path / "run"
+    run = open_run(folder, kind="test", tracking=TrackingConfig(uri=uri))
+    slowest = 0.0
+
+    def log(steps: range) -> None:
+        nonlocal slowest
+        for step in steps:
+            started = time.monotonic()
+            run.log({"loss": 1 / (step + 1)}, step=step)
+            slowest = max(slowest, time.monotonic() - started)
+            time.sleep(0.02)
+        run.log_image("samples", np.zeros((8, 8, 3), np.uint8), step=steps.stop)
+
+    with tracking_server(tmp_path, port):
+        thread = FeedThread(folder, every_s=0.5)
+        log(range(0, 100))
+        deadline = time.monotonic() + 60
+        while not thread.up_to_date and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert thread.up_to_date
+    log(range(100, 200))
+    with tracking_server(tmp_path, port):
+        log(range(200, 300))
+        run.finish()
+        thread.finish(patience_s=60)
+        client = make_client(uri)
+        history = client.get_metric_history(mlflow_id(folder), "loss")
+        assert sorted(metric.step for metric in history) == list(range(300))
+        pictures = client.list_artifacts(mlflow_id(folder), "images")
+        assert len([item for item in pictures if item.path.endswith(".png")]) == 3
+        assert client.get_run(mlflow_id(folder)).info.status == "FINISHED"
+    assert slowest < 0.5

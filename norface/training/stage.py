@@ -69,22 +69,30 @@ class Stage(abc.ABC):
 
     @abc.abstractmethod
     def train_batch(self, batch: dict[str, Any], step: int) -> dict[str, torch.Tensor]:
-        """One optimizer step. Returns detached scalars by name, means over this rank's samples.
+        """One optimizer step, after `step` others. Returns detached scalars by name, means over
+        this rank's samples; they are written as means over the steps of a log interval.
 
         Names: losses by the paper's (adv rec perc id lm exp eye; cla imp global local), `loss` for
-        what was optimised, `grad_share/NAME` where measured, `lr`.
+        what was optimised, `grad_share/NAME` where measured, `lr`. A value that is not finite ends
+        the run, unless its name holds a slash. The global generators were seeded for this step.
         """
 
     @abc.abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """{"models": {name: tensors by name}, "optimizers": {name: state}, "extra": plain data}."""
+        """{"models": {name: tensors by name}, "optimizers": {name: state}, "extra": plain data}.
+
+        Main rank only. Plain = tensors, numbers, text, and lists and dicts of them.
+        """
 
     @abc.abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
 
     def evaluate(self, step: int) -> dict[str, float]:
-        """Validation metrics, or {}; all ranks call it and get the same."""
+        """Validation metrics after `step` steps, or {}; the same on all ranks, which all call it.
+
+        Called at the end too. Written as validation/NAME.
+        """
         return {}
 
     def sample_grid(self) -> np.ndarray | None:

@@ -76,10 +76,10 @@ class Trainer:
         if self.run is not None:
             self.run.cut_back(self.step)
             if manifest is not None:
-                print(f"{self.run.folder}: going on from step {self.step} of {self.steps}")
-                if manifest.world_size != self.backend.world_size:
-                    print(f"  {manifest.world_size} ranks before, {self.backend.world_size} now:")
-                    print("  the same samples in the same order, sums rounded differently")
+                print(
+                    f"{self.run.folder}: going on from step {self.step} of {self.steps}"
+                    f" ({manifest.world_size} ranks before, {self.backend.world_size} now)"
+                )
 
     def fit(self) -> None:
         """Train to the last step. Raises TrainingError, and StoppedOnRequest once it is saved."""

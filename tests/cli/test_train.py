@@ -79,4 +79,4 @@ def test_a_run_that_is_asked_to_stop_ends_with_75_and_the_same_command_goes_on(t
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 75
     (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
     step = int(checkpoint.name.removeprefix("step-"))
-    assert train(tmp_path, f"trainer.images={8 * step + 8}") == 0
+    assert train(tmp_path, f"trainer.images={8 * step + 8}", "slow_s=0.01") == 0

@@ -103,7 +103,7 @@ def test_another_number_of_ranks_goes_on_with_the_same_samples(tmp_path: Path):
     finish(one)
     two = tiny_config(tmp_path, "trainer.batch_per_rank=4")
     finish(two, 2)
-    assert "1 ranks before, 2 now" in said(two)
+    assert "(1 ranks before, 2 now)" in said(two)
     whole = tiny_config(tmp_path / "whole")
     finish(whole)
     for name, weight in final_weights(two).items():
