@@ -1,3 +1,3 @@
-"""Norface: facial expression analysis by identity normalization (ECCV 2024), an open implementation."""
+"""Facial expression analysis by identity normalization: Norface (ECCV 2024), implemented openly."""
 
 __version__ = "0.1.0"

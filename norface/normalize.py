@@ -143,22 +143,27 @@ def normalize_records(
 ) -> Iterator[tuple[FaceRecord, np.ndarray]]:
     """Records and their normalized pixels (S, S, 3); `tokens` (1, P, L) are the target's."""
     side = model.config.side
-    pixels = [resize_pixels(decode_jpeg(record.image, record.key), side) for record in records]
-    originals = torch.stack([to_image(one) for one in pixels]).to(tokens.device)
+    originals = torch.stack([read_original(record, side) for record in records]).to(tokens.device)
     faces = model.merge_decode(model.encode(originals), tokens.expand(len(records), -1, -1))
     for record, normalized in zip(records, to_pixels(faces), strict=True):
         # Landmarks and pose were the original's and are no longer true; labels still are.
         yield dataclasses.replace(record, landmarks=None, pose=None), normalized
 
 
+def read_original(record: FaceRecord, side: int) -> torch.Tensor:
+    """The picture (3, side, side), -1..1, of a record that was read from a shard."""
+    assert isinstance(record.image, bytes)
+    return to_image(resize_pixels(decode_jpeg(record.image, record.key), side))
+
+
 def read_target(
     index: ShardIndex, *, key: str | None, image: str | Path | None, side: int
 ) -> tuple[str, np.ndarray]:
     """Name and pixels (side, side, 3) of the target; exactly one of `key` and `image` is given."""
-    if (key is None) == (image is None):
-        raise ConfigError("target: set exactly one of target_key and target_image")
-    if key is not None:
+    if key is not None and image is None:
         return key, resize_pixels(index.read_pixels(index.row_of(key)), side)
+    if image is None or key is not None:
+        raise ConfigError("target: set exactly one of target_key and target_image")
     pixels = read_photo(image)
     if pixels.shape[0] != pixels.shape[1]:
         raise CorpusError(

@@ -12,7 +12,6 @@ from norface import __version__
 from norface.errors import NorfaceError
 
 VERBS = {
-    "quickstart": "everything, small, on synthetic faces, with a report at the end",
     "synth": "write the embedded corpus of synthetic faces",
     "prepare": "a corpus or a folder of photographs => aligned shards",
     "check": "counts, label rates and damaged files of shards",
@@ -39,13 +38,13 @@ def build_overview() -> str:
         + lines
         + [
             "",
-            "norface VERB --help tells more, with an example. First time here: norface quickstart",
+            "norface VERB --help tells more, with an example.",
         ]
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a verb. Returns the exit code: 0 done, 1 a check failed or stopped, 2 the user's mistake."""
+    """Run a verb. Returns the exit code: 0 done, 1 failed or stopped, 2 the user's mistake."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         print(build_overview())

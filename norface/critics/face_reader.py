@@ -62,7 +62,7 @@ class ResidualConvolution(nn.Module):
 
 
 class FaceTrunk(nn.Module):
-    """Images (N, 3, side, side), -1..1 => a feature map a size, down to (N, C, side/16, side/16)."""
+    """Images (N, 3, S, S), -1..1 => a feature map a size, down to (N, C, side/16, side/16)."""
 
     def __init__(self, config: FaceNetworkConfig):
         super().__init__()

@@ -35,6 +35,9 @@ ADVICE = (
 class VggCritic(Critic):
     """images (N, 3, H, W), -1..1 => two maps (N, 512, 14, 14), not negative."""
 
+    scale: torch.Tensor
+    shift: torch.Tensor
+
     @classmethod
     def load(cls, kind: str, choice: CriticChoice, parts: dict[Any, Any]) -> VggCritic:
         """Raises WeightsError for a missing file or one that is not VGG16."""

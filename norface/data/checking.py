@@ -85,7 +85,8 @@ def check_shards(
     if not paths:
         read_index(folder)
         raise CorpusError(f"{folder}: its index is there, its tars are missing")
-    tables, problems, sides = [], [], {}
+    tables, problems = [], []
+    sides: dict[int | None, int] = {}
     pictures: set[bytes] = set()
     repeated = 0
     for path in paths:

@@ -48,12 +48,16 @@ class DataConfig(Config):
         """The index of the chosen samples. Raises CorpusError, ConfigError."""
         persons = None
         if self.subjects is not None:
-            pairs = [tuple(person.split("/")) for person in self.subjects]
-            for pair, person in zip(pairs, self.subjects, strict=True):
-                if len(pair) != 2:
-                    raise ConfigError(f"subjects: found '{person}'; expected corpus/subject")
-            persons = pairs
+            persons = [parse_person(person) for person in self.subjects]
         return ShardIndex.open(self.shards).select(persons, self.split)
+
+
+def parse_person(text: str) -> tuple[str, str]:
+    """'corpus/subject' => (corpus, subject). Raises ConfigError."""
+    corpus, slash, subject = text.partition("/")
+    if not slash or "/" in subject:
+        raise ConfigError(f"subjects: found '{text}'; expected corpus/subject")
+    return corpus, subject
 
 
 class Draw(NamedTuple):

@@ -84,6 +84,7 @@ class PairDataset(Dataset[dict[str, Any]]):
             "is_self": is_self,
         }
 
-    def _shape(self, pixels: np.ndarray, *, mirror: bool) -> np.ndarray:
+    def _shape(self, pixels: np.ndarray | None, *, mirror: bool) -> np.ndarray:
+        assert pixels is not None
         pixels = resize_pixels(pixels, self.side)
         return pixels[:, ::-1] if mirror and self.flip else pixels

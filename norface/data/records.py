@@ -58,9 +58,9 @@ class FaceRecord:
         for unit, value in self.presence.items():
             if value not in (0, 1):
                 raise CorpusError(f"{self.key}: AU{unit} is {value!r}; presence is 0 or 1")
-        for unit, value in self.intensity.items():
-            if not 0 <= value <= 5:
-                raise CorpusError(f"{self.key}: AU{unit} has intensity {value!r}; valid: 0..5")
+        for unit, level in self.intensity.items():
+            if not 0 <= level <= 5:
+                raise CorpusError(f"{self.key}: AU{unit} has intensity {level!r}; valid: 0..5")
         if self.emotion is not None and self.emotion not in EMOTIONS:
             raise CorpusError(
                 f"{self.key}: unknown emotion '{self.emotion}'; known: {', '.join(EMOTIONS)}"

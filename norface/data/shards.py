@@ -164,10 +164,12 @@ class ShardIndex:
         paths = [Path(folder) for folder in folders]
         if not paths:
             raise CorpusError("no folder of shards was given")
-        tables, sizes, side = [], {}, None
+        tables: list[pa.Table] = []
+        sizes: dict[tuple[int, str], int] = {}
+        side = 0
         for number, path in enumerate(paths):
             table, about = read_index(path)
-            if side not in (None, about["side"]):
+            if side not in (0, about["side"]):
                 raise CorpusError(
                     f"{path}: pictures of {about['side']} pixels beside {side} in {paths[0]};"
                     " prepare both at one size"

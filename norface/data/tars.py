@@ -64,8 +64,10 @@ class ShardFile:
         if record.key in self._keys:
             raise CorpusError(f"{self.path}: the key {record.key} comes twice; keys must be unique")
         check_jpeg(record, self.side, self.path)
+        image = record.image
+        assert isinstance(image, bytes), "check_jpeg lets nothing else pass"
         try:
-            image_offset = self._append(f"{record.key}.jpg", record.image)
+            image_offset = self._append(f"{record.key}.jpg", image)
             body = record.to_json()
             json_offset = self._append(f"{record.key}.json", body)
         except OSError as error:
@@ -73,7 +75,7 @@ class ShardFile:
             raise unwritable(self.path, error) from None
         self._keys.add(record.key)
         bare = dataclasses.replace(record, image=None)
-        self.members.append(Member(bare, image_offset, len(record.image), json_offset, len(body)))
+        self.members.append(Member(bare, image_offset, len(image), json_offset, len(body)))
 
     def _append(self, name: str, data: bytes) -> int:
         """Write one tar member; returns the offset of its data."""
@@ -152,7 +154,9 @@ def scan_shard(path: Path) -> Iterator[Member]:
                     raise CorpusError(
                         f"{path}: {key}.jpg is followed by {json_info.name}, not {key}.json"
                     )
-                body = tar.extractfile(json_info).read()
+                member = tar.extractfile(json_info)
+                assert member is not None, "check_member lets only files pass"
+                body = member.read()
                 try:
                     record = FaceRecord.from_json(body)
                 except CorpusError as error:

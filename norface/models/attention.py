@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from timm.models.vision_transformer import Attention
 from torch import nn
 
 FEW_TOKENS = 128
@@ -19,8 +20,8 @@ def prefers_fused(tokens: int) -> bool:
 def choose_attention(model: nn.Module, tokens: int) -> None:
     """Set timm's attention modules inside `model` to the faster way for `tokens` tokens."""
     for module in model.modules():
-        if hasattr(module, "fused_attn"):
-            module.fused_attn = prefers_fused(tokens)
+        if isinstance(module, Attention):
+            setattr(module, "fused_attn", prefers_fused(tokens))  # noqa: B010
 
 
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:

@@ -54,6 +54,9 @@ class TokenExtractor(nn.Module):
 class FeatureAdapter(nn.Module):
     """Precomputed features (N, F) => e_n (N, L), after standardization by the train subjects."""
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, features: int, width: int):
         super().__init__()
         self.register_buffer("mean", torch.zeros(features))

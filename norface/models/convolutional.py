@@ -41,6 +41,7 @@ class Residual(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         # Half the variance of He's: the sum of both branches keeps its scale without a norm.
         nn.init.kaiming_normal_(self.conv.weight, a=1.0)
+        assert self.conv.bias is not None
         nn.init.zeros_(self.conv.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

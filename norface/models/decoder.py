@@ -59,13 +59,13 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int, config: DecoderConfig):
         super().__init__()
         self.branch = nn.Sequential()
-        for _ in range(config.convolutions):
-            self.branch.append(build_norm(channels, config.group_width))
-            self.branch.append(nn.SiLU())
-            self.branch.append(nn.Conv2d(channels, channels, 3, padding=1))
-        # A block starts as the identity, so that a fresh deep decoder passes gradients through.
-        nn.init.zeros_(self.branch[-1].weight)
-        nn.init.zeros_(self.branch[-1].bias)
+        for number in range(config.convolutions):
+            convolution = nn.Conv2d(channels, channels, 3, padding=1)
+            if number == config.convolutions - 1:
+                # A block starts as the identity: a fresh deep decoder passes gradients through.
+                for parameter in convolution.parameters():
+                    nn.init.zeros_(parameter)
+            self.branch.extend([build_norm(channels, config.group_width), nn.SiLU(), convolution])
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """(N, C, h, w) => (N, C, h, w)."""

@@ -53,6 +53,9 @@ class VitConfig(Config):
 class FaceEncoder(nn.Module):
     """E_s: images (N, 3, S, S), -1..1 => tokens (N, P, L), row by row, without class token."""
 
+    scale: torch.Tensor
+    shift: torch.Tensor
+
     def __init__(self, config: VitConfig):
         super().__init__()
         self.config = config

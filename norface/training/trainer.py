@@ -83,7 +83,7 @@ class Trainer:
 
     def fit(self) -> None:
         """Train to the last step. Raises TrainingError, and StoppedOnRequest once it is saved."""
-        total, batch = self.steps * self.global_batch, self.global_batch
+        total = self.steps * self.global_batch
         batches = iter(self.stage.batches(self.step))
         progress = Progress(self.stage.name, total, done=self.images) if self.run else None
         try:
@@ -91,7 +91,7 @@ class Trainer:
             while self.step < self.steps:
                 self._train_one(batches)
                 if progress is not None:
-                    progress.advance(batch, self.window.note)
+                    progress.advance(self.global_batch, self.window.note)
                 self._step_edge()
         finally:
             if progress is not None:
@@ -118,8 +118,7 @@ class Trainer:
         if on_gpu and self.step % AGREE_EVERY_ON_GPU and not (log or save or evaluate or sample):
             return
         stop = self._agree()
-        images_in_window = self.window.steps * self.global_batch
-        values = self.window.close(self.backend, images_in_window) if log else {}
+        values = self.window.close(self.backend, self.global_batch) if log else {}
         looked_at = time.monotonic()
         if evaluate:
             found = self.stage.evaluate(self.step)
@@ -194,15 +193,13 @@ class Trainer:
 
     def _choose_checkpoint(self) -> Manifest | None:
         manifest = self.checkpoints.newest_whole()
-        if manifest is None:
-            return None
-        if manifest.global_batch != self.global_batch:
+        if manifest is not None and manifest.global_batch != self.global_batch:
             raise CheckpointError(
                 f"{self.checkpoints.folder}: trained with a global batch of"
                 f" {manifest.global_batch}, found {self.backend.world_size} ranks x"
                 f" {self.every.batch_per_rank}; choose trainer.batch_per_rank to match"
             )
-        if manifest.step > self.steps:
+        if manifest is not None and manifest.step > self.steps:
             raise CheckpointError(
                 f"{self.checkpoints.folder}: already at {manifest.images} images, trainer.images"
                 f" asks for {self.steps * self.global_batch}; ask for more or choose another name="
@@ -233,15 +230,13 @@ class MetricWindow:
                 pair = self.totals[name].to(pair.device) + pair
             self.totals[name] = pair
 
-    def close(self, backend: Backend, images: int) -> dict[str, float]:
-        """Means over steps and ranks, and the rate of `images` pictures; starts the next window."""
+    def close(self, backend: Backend, batch: int) -> dict[str, float]:
+        """Means over steps and ranks, and the rate at `batch` pictures a step; starts anew."""
         means = {name: self.totals[name][0] / self.totals[name][1] for name in sorted(self.totals)}
         values = backend.reduce_mean(means)
         seconds = max(time.monotonic() - self.started, 1e-9)
-        values |= {
-            "images_per_second": images / seconds,
-            "data_wait_share": self.waited_s / seconds,
-        }
+        values["images_per_second"] = self.steps * batch / seconds
+        values["data_wait_share"] = self.waited_s / seconds
         self.totals = {}
         self.note = f"loss {values['loss']:.4g}" if "loss" in values else ""
         self.restart_clock()

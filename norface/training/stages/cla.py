@@ -97,7 +97,7 @@ class ClaStage(Stage):
         self._build_model()
         self.sampler = self._make_sampler(0)
         self.steps_per_epoch = self.sampler.steps_per_epoch
-        self.total_steps = config.epochs * self.steps_per_epoch
+        self.total_steps: int = config.epochs * self.steps_per_epoch
         self.evaluate_every_steps = self.steps_per_epoch
         self.best_metric, self.best_step = -float("inf"), 0
         self.best_weights: dict[str, torch.Tensor] = {}
@@ -111,7 +111,7 @@ class ClaStage(Stage):
             feature_width=0 if features is None else features.shape[1],
         ).to(memory_format=torch.channels_last)
         train = self.rows["train"]
-        if model.adapter is not None:
+        if model.adapter is not None and features is not None:
             model.adapter.fit(torch.from_numpy(features[train]))
         self.model = self.backend.prepare(model)
         self.bare: Classifier = self.backend.unwrap(self.model)  # type: ignore[assignment]
@@ -155,7 +155,7 @@ class ClaStage(Stage):
     def _dataset(self, part: str, *, augmented: bool) -> StreamDataset:
         rows = self.rows[part]
         if self.config.data.cache:
-            self.streams.cache(rows)
+            self.streams.cache(rows.tolist())
         augment = self.config.augment if augmented else None
         return StreamDataset(
             self.streams, rows, self.labels, seed=self.config.seed, augment=augment

@@ -72,6 +72,22 @@ class OptimizerConfig(Config):
     "Decay of the running moments."
 
 
+class ClaScheduleConfig(ScheduleConfig):
+    """A warm-up, then a cosine to zero."""
+
+    kind: Literal["constant", "cosine"] = "cosine"
+
+
+class ClaAugmentConfig(AugmentConfig):
+    """Small changes of geometry and light."""
+
+    flip: float = Field(0.5, ge=0, le=1)
+    shift: float = Field(0.04, ge=0, le=0.5)
+    scale: float = Field(0.04, ge=0, lt=1)
+    brightness: float = Field(0.1, ge=0, le=1)
+    contrast: float = Field(0.1, ge=0, lt=1)
+
+
 class ClaConfig(StageConfig):
     """Settings of `norface train cla`."""
 
@@ -84,12 +100,10 @@ class ClaConfig(StageConfig):
     "Passes over the train subjects; `trainer.images` is not used."
     data: ClaDataConfig = ClaDataConfig()
     model: ClassifierConfig = ClassifierConfig()
-    augment: AugmentConfig = AugmentConfig(
-        flip=0.5, shift=0.04, scale=0.04, brightness=0.1, contrast=0.1
-    )
+    augment: ClaAugmentConfig = ClaAugmentConfig()
     losses: ClaLossConfig = ClaLossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
-    schedule: ScheduleConfig = ScheduleConfig(kind="cosine")
+    schedule: ClaScheduleConfig = ClaScheduleConfig()
 
 
 def choose_targets(config: ClaConfig, index: ShardIndex) -> list[str]:

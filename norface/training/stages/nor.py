@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from norface.critics.base import build_critics
-from norface.data.loader import GlobalBatchSampler, build_loader
 from norface.data.normalized import TARGET_NAME, read_set
 from norface.data.pairing import PairDataset
 from norface.data.shards import ShardIndex
+from norface.data.streaming import build_pair_loader
 from norface.errors import ConfigError
 from norface.images import make_grid, read_photo, resize_pixels, to_image, to_pixels
 from norface.losses.adversarial import adversarial_loss, discriminator_loss
@@ -54,7 +54,7 @@ class NorStage(Stage):
         critics = build_critics(config.critics, backend.device)
         self.judging = Judging(critics, config.losses)
         batch = config.trainer.batch_per_rank * backend.world_size
-        self.total_steps = math.ceil(config.trainer.images / batch)
+        self.total_steps: int = math.ceil(config.trainer.images / batch)
         self.steps_per_epoch = len(self.index) // batch
         self.persons = set(self.index.persons)
 
@@ -100,15 +100,15 @@ class NorStage(Stage):
         return generator, discriminator
 
     def batches(self, start_step: int) -> Iterator[dict[str, Any]]:
-        sampler = GlobalBatchSampler(
-            len(self.index),
+        loader = build_pair_loader(
+            self.config.data,
+            self.pairs,
             batch_per_rank=self.config.trainer.batch_per_rank,
             rank=self.backend.rank,
             world_size=self.backend.world_size,
-            seed=self.config.seed,
             start_step=start_step,
         )
-        return iter(build_loader(self.pairs, sampler, workers=self.config.data.workers))
+        return iter(loader)
 
     def train_batch(self, batch: dict[str, Any], step: int) -> dict[str, Tensor]:
         """One step of the discriminator, then one of the generator, on one generated batch."""

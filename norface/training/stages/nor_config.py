@@ -47,7 +47,12 @@ class TargetPool(Config):
             return index.select(where=where)
         persons = index.persons
         if self.subjects is not None:
-            persons = [tuple(subject.split("/")) for subject in self.subjects]
+            for subject in self.subjects:
+                if subject.count("/") != 1:
+                    raise ConfigError(
+                        f"target_pool.subjects: found '{subject}'; expected corpus/subject"
+                    )
+            persons = [(part[0], part[2]) for part in (s.partition("/") for s in self.subjects)]
         elif self.persons is not None:
             if self.persons > len(persons):
                 raise ConfigError(
