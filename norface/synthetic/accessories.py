@@ -125,7 +125,7 @@ def _glasses(identity: Identity, eyes: np.ndarray) -> tuple[np.ndarray, np.ndarr
     angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     unit = np.stack([np.cos(angle), np.sin(angle)], 1)
     shape = unit / (np.abs(unit) ** roundness).sum(1, keepdims=True) ** (1 / roundness)
-    depth = eyes[:, 2].mean() + 0.14
+    depth = eyes[:, 2].mean() + 0.23
     height = eyes[:, 1].mean() - 0.03
     points, triangles, count = [], [], 0
 
@@ -136,7 +136,7 @@ def _glasses(identity: Identity, eyes: np.ndarray) -> tuple[np.ndarray, np.ndarr
         count += len(strip[0])
 
     def bent(x, y):
-        return np.stack([x, y, depth - 0.22 * np.abs(x) ** 2 + 0 * y], -1)
+        return np.stack([x, y, depth - 0.2 * np.abs(x) ** 2 + 0 * y], -1)
 
     centre = np.abs(eyes[:, 0]).mean() + 0.01
     for sign in (-1, 1):
@@ -149,7 +149,7 @@ def _glasses(identity: Identity, eyes: np.ndarray) -> tuple[np.ndarray, np.ndarr
             )
         )
         edge = centre + half_width
-        x, z = np.array([edge, 0.76]), np.array([depth - 0.22 * edge**2, 0.0])
+        x, z = np.array([edge, 0.71]), np.array([depth - 0.2 * edge**2, 0.0])
         arm = np.stack([sign * x, np.full(2, height + 0.5 * half_height), z], -1)
         add(_strip(arm + [0, 0.6 * rim, 0], arm - [0, 0.6 * rim, 0], closed=False))
     x = np.linspace(-1, 1, 7) * (centre - half_width)

@@ -63,7 +63,7 @@ def _au5(s: Spots):
 
 def _au6(s: Spots):
     cheek = gaussian(s.a, s.v, at=(0.37, -0.27), size=(0.13, 0.11)) * (1 - ramp(s.v, -0.12, -0.04))
-    return 0.015 * cheek, 0.075 * cheek, 0.075 * cheek
+    return 0.02 * cheek, 0.095 * cheek, 0.095 * cheek
 
 
 def _au7(s: Spots):
@@ -77,7 +77,7 @@ def _au9(s: Spots):
     brow = gaussian(s.a, s.v, at=(0.1, 0.2), size=(0.11, 0.09)) * ramp(s.v, 0.04, 0.12)
     root = gaussian(s.a, s.v, at=(0.09, -0.1), size=(0.05, 0.1))
     cheek = gaussian(s.a, s.v, at=(0.26, -0.24), size=(0.1, 0.09))
-    up = 0.075 * wing + 0.035 * lip - 0.065 * brow + 0.025 * cheek
+    up = 0.09 * wing + 0.035 * lip - 0.065 * brow + 0.025 * cheek
     return 0.02 * wing - 0.02 * brow, up, 0.03 * root + 0.03 * cheek + 0.015 * wing
 
 
@@ -115,9 +115,9 @@ def _au17(s: Spots):
     chin = gaussian(s.u, s.v, at=(0, -0.98), size=(0.19, 0.11))
     lip = gaussian(s.u, s.v, at=(0, -0.78), size=(0.15, 0.1))
     above = gaussian(s.u, s.v, at=(0, -0.68), size=(0.14, 0.06))
-    up = 0.09 * chin + 0.075 * lip + 0.03 * above * ~s.lower
+    up = 0.10 * chin + 0.09 * lip + 0.03 * above * ~s.lower
     edge = np.where(s.v >= MOUTH_V, 0.02, 0.06)
-    return -0.02 * _lips(s) * ramp(s.a, 0, 0.2), up, 0.05 * chin + edge * lip
+    return -0.02 * _lips(s) * ramp(s.a, 0, 0.2), up, 0.06 * chin + edge * lip
 
 
 def _au20(s: Spots):
@@ -176,7 +176,6 @@ def build_basis():
 
 
 BASIS = build_basis()
-STRENGTH = np.array([1.0] * len(UNITS))
 
 
 def lid_heights(total: np.ndarray, upper: float, lower: float) -> tuple[float, float]:
@@ -186,7 +185,7 @@ def lid_heights(total: np.ndarray, upper: float, lower: float) -> tuple[float, f
     upper, lower: the edges of the relaxed eye, both positive.
     """
     at = dict(zip(UNITS, total / 5, strict=True))
-    squint = 0.30 * at[6] + 0.55 * at[7] + 0.25 * at[9] + 0.22 * at[12]
+    squint = 0.50 * at[6] + 0.55 * at[7] + 0.25 * at[9] + 0.22 * at[12]
     raised = upper * (1 - 0.42 * at[7] - 0.2 * at[4] - 0.12 * at[6]) + 0.075 * at[5]
     dropped = lower * (1 + 0.25 * at[5]) - 0.055 * squint
     raised = max(raised, 0.012)

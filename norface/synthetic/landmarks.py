@@ -29,8 +29,8 @@ _CHIN_U = np.array([-0.36, -0.19, 0.0, 0.19, 0.36])
 "Where the lower edge of the chin is followed."
 _JAW_ROWS = np.array([round(row_of(v)) for v in _JAW_V])
 _CHIN_COLUMNS = np.array([round(column_of(u)) for u in _CHIN_U])
-_REACH = int((MATERIAL[_JAW_ROWS[0], HALF_COLUMNS:, 0] < 1.15).sum())
-"Columns from the middle to the ear."
+_REACH = int((MATERIAL[_JAW_ROWS[0], HALF_COLUMNS:, 0] < 0.98).sum())
+"Columns from the middle to before the ear."
 _CHIN_ROWS = (round(row_of(-0.98)), round(row_of(-1.28)))
 
 

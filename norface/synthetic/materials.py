@@ -8,7 +8,7 @@ import numba
 
 from norface.synthetic.head import EYE_U, MOUTH_HALF_WIDTH, MOUTH_V
 
-_SIDE = 512
+_SIDE = 256
 
 
 @numba.njit(inline="always")
@@ -25,10 +25,20 @@ def noise_at(noise, layer, u, v):
 
 
 @numba.njit(inline="always")
+def decay(x):
+    """(1 + x / 16)^16, for x <= 0: like exp(x), 0 below -16, and several times faster."""
+    x = max(1 + x * 0.0625, 0.0)
+    x *= x
+    x *= x
+    x *= x
+    return x * x
+
+
+@numba.njit(inline="always")
 def bump(x, y, sx, sy):
-    """exp(-r^2) with radii sx, sy; 0 further than 2.4 radii."""
-    r = (x / sx) ** 2 + (y / sy) ** 2
-    return math.exp(-r) if r < 6.0 else 0.0
+    """About exp(-r^2) with radii sx, sy."""
+    x, y = x / sx, y / sy
+    return decay(-x * x - y * y)
 
 
 @numba.njit(inline="always")
@@ -43,9 +53,10 @@ def lid_edges(t, upper, lower, tilt):
     """Heights of the lids' edges at t = -1 (inner corner) .. 1 (outer) of the eye's width."""
     inside = max(1 - t * t, 0.0)
     shift = t + 0.12
-    crown = max(1 - abs(shift / 1.13) ** 2.3, 0.0) * (1 - (1 - inside) ** 12)
+    shift = abs(shift / 1.13)
+    crown = max(1 - shift * shift * (0.75 + 0.25 * shift), 0.0) * (1 - (t * t) ** 12)
     base = tilt * t - 0.006 * (1 - t) * 0.5
-    return base + upper * crown, base - lower * inside**0.75
+    return base + upper * crown, base - lower * math.sqrt(inside) * math.sqrt(math.sqrt(inside))
 
 
 @numba.njit(inline="always")
@@ -75,10 +86,10 @@ def lip_cover(a, v, look):
         return 0.0, 0.0
     round_ = 1 - across * across
     if v >= MOUTH_V:
-        bow = 1 - 0.22 * math.exp(-((a / 0.032) ** 2)) - 0.25 * across
-        size = look.lip_upper * bow * round_**0.6 + 0.001
+        bow = 1 - 0.22 * decay(-((a / 0.032) ** 2)) - 0.25 * across
+        size = look.lip_upper * bow * math.sqrt(round_) + 0.001
     else:
-        size = look.lip_lower * round_**0.85 + 0.001
+        size = look.lip_lower * round_ * (1.4 - 0.4 * round_) + 0.001
     t = abs(v - MOUTH_V) / size
     return 1 - step(t, 1 - 0.012 / (size + 0.006), 1 + 0.010 / (size + 0.006)), min(t, 1.0)
 
@@ -86,7 +97,7 @@ def lip_cover(a, v, look):
 @numba.njit(inline="always")
 def beard_cover(a, v, look):
     """(stubble, beard) 0..1: hair of the lower face."""
-    if v > -0.15:
+    if v > -0.15 or look.stubble + look.beard + look.moustache + look.goatee == 0:
         return 0.0, 0.0
     jaw_top = -0.88 + 0.62 * step(a, 0.24, 0.85)
     jaw = step(v, jaw_top + 0.07, jaw_top - 0.07) * (1 - step(a, 1.12, 1.26))
@@ -102,20 +113,17 @@ def beard_cover(a, v, look):
 
 
 @numba.njit(inline="always")
-def skin_colour(u, v, look, moles, noise):
-    """Albedo (r, g, b), gloss, and how soft light makes it (lips less)."""
+def skin_colour(u, v, flush, dark, gloss, look, moles, noise):
+    """Albedo (r, g, b) and gloss. flush, dark, gloss: see renderer.complexion."""
     a = abs(u)
     broad = noise_at(noise, 0, 0.45 * u + look.noise_u, 0.45 * v + look.noise_v)
     fine = noise_at(noise, 1, 1.2 * u + look.noise_v, 1.2 * v + look.noise_u)
     tint = 1 + look.blotch * 0.6 * broad + 0.022 * fine
     r, g, b = look.skin_r * tint, look.skin_g * tint, look.skin_b * tint
-    red = look.redness * (
-        0.7 * bump(a - 0.42, v + 0.34, 0.2, 0.17) + 0.5 * bump(a, v + 0.45, 0.14, 0.1)
-        + 0.25 * bump(a, v + 1.0, 0.2, 0.1) + 0.12 * max(broad, 0.0)
-    )  # fmt: skip
+    red = max(flush + 0.12 * look.redness * broad, 0.0)
     g *= 1 - 0.24 * red
     b *= 1 - 0.20 * red
-    if look.freckles > 0.02:
+    if look.freckles > 0.02 and v > -0.8:
         where = bump(a - 0.25, v + 0.28, 0.36, 0.22) + 0.4 * bump(a, v - 0.4, 0.5, 0.3)
         spots = noise_at(noise, 2, 0.8 * u + look.noise_u, 0.8 * v + look.noise_v)
         dark = min(spots * where * look.freckles, 0.75)
@@ -123,17 +131,13 @@ def skin_colour(u, v, look, moles, noise):
         g *= 1 - 0.55 * dark
         b *= 1 - 0.65 * dark
     for k in range(len(moles)):
+        if abs(u - moles[k, 0]) > 0.07 or abs(v - moles[k, 1]) > 0.07:
+            continue
         dot = bump(u - moles[k, 0], v - moles[k, 1], moles[k, 2], moles[k, 2])
         r *= 1 - 0.75 * dot
         g *= 1 - 0.82 * dot
         b *= 1 - 0.85 * dot
-    # Thin skin around the eyes.
-    dark = 0.3 * look.eye_bag * bump(a - EYE_U + 0.03, v + 0.1, 0.16, 0.05)
-    dark += 0.14 * bump(a - 0.17, v + 0.01, 0.06, 0.06)
     r, g, b = r * (1 - 0.8 * dark), g * (1 - dark), b * (1 - 0.85 * dark)
-    gloss = look.oil * (
-        0.35 + 0.65 * (bump(a, v + 0.3, 0.12, 0.3) + 0.6 * bump(a, v - 0.45, 0.3, 0.2))
-    )
     stubble, beard = beard_cover(a, v, look)
     if stubble > 0.01 or beard > 0.01:
         grain = noise_at(noise, 1, 3.1 * u, 3.1 * v)
@@ -157,11 +161,12 @@ def skin_colour(u, v, look, moles, noise):
         b = b * (1 - cover) + cover * look.lip_b * tint
         gloss = gloss * (1 - cover) + cover * look.lip_gloss
     if a < MOUTH_HALF_WIDTH + 0.03 and abs(v - MOUTH_V) < 0.04:
-        line = math.exp(-(((v - MOUTH_V) / 0.0085) ** 2)) * (1 - step(a, 0.235, 0.275))
+        line = decay(-(((v - MOUTH_V) / 0.0085) ** 2)) * (1 - step(a, 0.235, 0.275))
         line = max(line, 0.6 * bump(a - MOUTH_HALF_WIDTH - 0.004, v - MOUTH_V, 0.018, 0.016))
         r, g, b = r * (1 - 0.72 * line), g * (1 - 0.82 * line), b * (1 - 0.8 * line)
-    nostril = bump(a - 0.07, v + 0.538, 0.043, 0.020)
-    r, g, b = r * (1 - 0.8 * nostril), g * (1 - 0.88 * nostril), b * (1 - 0.88 * nostril)
+    if a < 0.15 and abs(v + 0.538) < 0.06:
+        nostril = bump(a - 0.07, v + 0.538, 0.043, 0.020)
+        r, g, b = r * (1 - 0.8 * nostril), g * (1 - 0.88 * nostril), b * (1 - 0.88 * nostril)
     brow = brow_cover(a, v, look, noise, u)
     if brow > 0:
         r = r * (1 - brow) + brow * look.brow_r
@@ -182,10 +187,10 @@ def lid_shade(a, v, look, upper, lower):
     over, under = v - top, low - v
     beyond = 1 - step(abs(t), 0.98, 1.12)
     width = 0.006 + 0.013 * look.lash
-    lash = math.exp(-((max(over, 0.0) / width) ** 2)) * beyond if under < 0.0 else 0.0
-    lash += 0.28 * look.lash * math.exp(-((max(under, 0.0) / 0.007) ** 2)) * beyond * (over < 0.0)
+    lash = decay(-((max(over, 0.0) / width) ** 2)) * beyond if under < 0.0 else 0.0
+    lash += 0.28 * look.lash * decay(-((max(under, 0.0) / 0.007) ** 2)) * beyond * (over < 0.0)
     gap = max(look.fold - 0.35 * (upper - look.lid_upper), 0.006)
-    crease = math.exp(-(((over - gap * (1 - 0.35 * t * t)) / 0.010) ** 2)) * (
+    crease = decay(-(((over - gap * (1 - 0.35 * t * t)) / 0.010) ** 2)) * (
         1 - step(abs(t), 0.9, 1.2)
     )
     shadow = look.eye_shadow * step(over, -0.01, 0.0) * (1 - step(over, 0.03, 0.09)) * beyond
@@ -249,7 +254,7 @@ def mouth_colour(ox, oy, oz, dx, dy, dz, mouth):
     r, g, b, gloss = 0.045, 0.012, 0.012, 0.0
     tongue = 1 - step(((x / 0.2) ** 2 + ((y - mouth[2] + 0.03) / 0.09) ** 2), 0.55, 1.0)
     if tongue > 0:
-        shade = tongue * (1 - 0.25 * math.exp(-((x / 0.02) ** 2)))
+        shade = tongue * (1 - 0.25 * decay(-((x / 0.02) ** 2)))
         r, g, b, gloss = r + 0.30 * shade, g + 0.075 * shade, b + 0.08 * shade, 0.3
     for row in range(2):
         edge = upper if row == 0 else lower
@@ -260,7 +265,7 @@ def mouth_colour(ox, oy, oz, dx, dy, dz, mouth):
         if edge > corner:
             high = 0.115 if row == 0 else 0.085
             gum = step(edge, high - 0.01 - 0.03 * (2 * abs(place - 0.5)) ** 2, high)
-            gap = math.exp(-(((0.5 - abs(place - 0.5)) * width / 0.004) ** 2))
+            gap = decay(-(((0.5 - abs(place - 0.5)) * width / 0.004) ** 2))
             tint = (1 - 0.35 * gap) * (0.25 + 0.75 * inside) * (0.92 if row == 0 else 0.72)
             tone = mouth[5]
             r = tint * (0.86 * (1 - gum) + 0.42 * gum)

@@ -5,20 +5,50 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+X, Y, PX, PY, PZ, NX, NY, NZ, U, V, HAIR, LIT, FLUSH, DARK, OIL = range(15)
+"""Columns of a vertex: place in the picture in samples (X right, Y down), position and normal in
+camera space, material coordinates, distance into the hair, share of the sky's light that comes
+there, and the skin's redness, darkness and gloss."""
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
-def rasterize(screen, depth, triangles, two_sided, side, nearest, seen):
+
+@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def place_vertices(points, normals, bodies, material, rotations, distance, matrix, vertices):
+    """Fill `vertices` (V, 15) float32 from points and normals (V, 3) in head space.
+
+    bodies (V,) uint8: which of rotations (2, 3, 3) turns the vertex; distance: the camera's; matrix
+    (2, 3): projected points, x right and y down, => samples.
+    """
+    for k in range(len(points)):
+        turn = rotations[bodies[k]]
+        for c in range(3):
+            at = numba.float32(0.0)
+            normal = numba.float32(0.0)
+            for d in range(3):
+                at += turn[c, d] * points[k, d]
+                normal += turn[c, d] * normals[k, d]
+            vertices[k, PX + c] = at
+            vertices[k, NX + c] = normal
+        near = distance / (distance - vertices[k, PZ])
+        x, y = vertices[k, PX] * near, -vertices[k, PY] * near
+        vertices[k, X] = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]
+        vertices[k, Y] = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]
+        for c in range(7):
+            vertices[k, U + c] = material[k, c]
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def rasterize(vertices, triangles, two_sided, side, nearest, seen):
     """Fill `seen` (side, side) int32 with the index of the nearest triangle, -1 where there is none.
 
-    screen (V, 2) float32: samples from the left and from the top; depth (V,): greater is nearer;
-    triangles (T, 3); two_sided (T,): draw backs too; nearest (side, side) float32: scratch.
+    vertices as place_vertices makes them; triangles (T, 3); two_sided (T,): draw backs too; nearest
+    (side, side) float32: scratch.
     """
     nearest[:] = -1e9
     seen[:] = -1
     for t in range(len(triangles)):
         i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        x0, y0, x1, y1 = screen[i, 0], screen[i, 1], screen[j, 0], screen[j, 1]
-        x2, y2 = screen[k, 0], screen[k, 1]
+        x0, y0, x1, y1 = vertices[i, X], vertices[i, Y], vertices[j, X], vertices[j, Y]
+        x2, y2 = vertices[k, X], vertices[k, Y]
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
         # Seen from the front, the triangles of the grids turn anticlockwise as y grows downwards.
         if area == 0.0 or (area > 0.0 and not two_sided[t]):
@@ -32,7 +62,7 @@ def rasterize(screen, depth, triangles, two_sided, side, nearest, seen):
         if right < left or low < top:
             continue
         inverse = 1.0 / area
-        d0, d1, d2 = depth[i], depth[j], depth[k]
+        d0, d1, d2 = vertices[i, PZ], vertices[j, PZ], vertices[k, PZ]
         step1, step2 = (y2 - y0) * inverse, -(y1 - y0) * inverse
         for y in range(top, low + 1):
             py = y + 0.5 - y0
@@ -49,7 +79,7 @@ def rasterize(screen, depth, triangles, two_sided, side, nearest, seen):
                 w2 += step2
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def grid_normals(mesh, split, normals):
     """Unit normals (ROWS, COLUMNS, 3) of a grid mesh, not looking across the row after `split`."""
     rows, columns, _ = mesh.shape

@@ -32,7 +32,13 @@ from norface.synthetic.head import (
 )
 from norface.synthetic.identity import HAIRLINE_U, Identity, draw_identity
 from norface.synthetic.parameters import FaceParameters, Light, RenderedFace
-from norface.synthetic.rasterizer import add_reliefs, box_downsample, grid_normals, rasterize
+from norface.synthetic.rasterizer import (
+    add_reliefs,
+    box_downsample,
+    grid_normals,
+    place_vertices,
+    rasterize,
+)
 from norface.synthetic.shading import GAMMA, shade
 from norface.synthetic.textures import NOISE, RELIEF_BOXES, RELIEF_SHAPE, RELIEF_UNITS, RELIEFS
 
@@ -53,6 +59,20 @@ def _occlusion() -> np.ndarray:
     dark += 0.5 * ramp(v, -1.1, -1.24)
     dark += 0.25 * ramp(a, 0.95, 1.25) * ramp(v, 0.2, -0.1)
     return (1 - np.clip(dark, 0, 0.75)).astype(np.float32)
+
+
+def complexion(identity: Identity) -> np.ndarray:
+    """(ROWS, COLUMNS, 3): redness, darkness and gloss of the skin where they change slowly."""
+    look, (u, v, a) = identity.look, SPOTS[:3]
+    red = 0.7 * gaussian(a, v, at=(0.42, -0.34), size=(0.14, 0.12))
+    red += 0.5 * gaussian(u, v, at=(0, -0.45), size=(0.1, 0.07))
+    red += 0.25 * gaussian(u, v, at=(0, -1.0), size=(0.14, 0.07))
+    # Thin skin around the eyes.
+    dark = 0.3 * look.eye_bag * gaussian(a, v, at=(EYE_U - 0.03, -0.1), size=(0.113, 0.035))
+    dark += 0.14 * gaussian(a, v, at=(0.17, -0.01), size=(0.042, 0.042))
+    shine = gaussian(u, v, at=(0, -0.3), size=(0.085, 0.21))
+    shine += 0.6 * gaussian(u, v, at=(0, 0.45), size=(0.21, 0.14))
+    return np.stack([look.redness * red, dark, look.oil * (0.35 + 0.65 * shine)], -1)
 
 
 _OCCLUSION = _occlusion()
@@ -83,15 +103,26 @@ class _Person:
         self.rest += (puff[..., None] * normals).astype(np.float32)
         self.parts: Parts = build_parts(identity, self.rest, anchors[:2])
         count = _HEAD_VERTICES + len(self.parts.points)
-        self.material = np.ones((count, 4), np.float32)
-        head = self.material[:_HEAD_VERTICES].reshape(ROWS, COLUMNS, 4)
+        self.material = np.zeros((count, 7), np.float32)
+        self.material[:, 3] = 1
+        head = self.material[:_HEAD_VERTICES].reshape(ROWS, COLUMNS, 7)
         head[..., 0], head[..., 1], head[..., 2], head[..., 3] = (
             SPOTS.u,
             SPOTS.v,
             self.hair,
             _OCCLUSION,
         )
+        head[..., 4:] = complexion(identity)
         self.material[_HEAD_VERTICES:, :2] = self.parts.material
+        self.bodies = np.zeros(count, np.uint8)
+        self.bodies[_HEAD_VERTICES:] = self.parts.body
+
+    def buffers(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Points and normals (V, 3) with those of the stiff parts filled in, and room (V, 15)."""
+        count = len(self.bodies)
+        points, normals = np.empty((count, 3), np.float32), np.empty((count, 3), np.float32)
+        points[_HEAD_VERTICES:], normals[_HEAD_VERTICES:] = self.parts.points, self.parts.normals
+        return points, normals, np.empty((count, 15), np.float32)
 
 
 @functools.lru_cache(maxsize=512)
@@ -206,38 +237,19 @@ def render(parameters: FaceParameters, side: int) -> RenderedFace:
     inner = _project(inner @ rotation.T, distance)
     matrix = _alignment(_five_points(inner), parameters)
 
-    normals = np.empty_like(mesh)
-    grid_normals(mesh, UPPER_ROW, normals)
-    body = rotation_matrix(
-        0.5 * parameters.pose[0], 0.2 * parameters.pose[1], 0.3 * parameters.pose[2]
-    )
-    points = np.concatenate(
-        [
-            mesh.reshape(-1, 3) @ rotation.T.astype(np.float32),
-            _turn(parts.points, parts.body, rotation, body),
-        ]
-    )
-    normals = np.concatenate(
-        [
-            normals.reshape(-1, 3) @ rotation.T.astype(np.float32),
-            _turn(parts.normals, parts.body, rotation, body),
-        ]
-    )
     factor = samples_per_pixel(side)
     samples = side * factor
-    flat = _project(points, distance)
-    screen = (move_points(matrix, flat) * samples).astype(np.float32)
-
     nearest, seen, colours, relief = _buffers(samples)
-    rasterize(
-        screen,
-        np.ascontiguousarray(points[:, 2]),
-        parts.triangles,
-        parts.two_sided,
-        samples,
-        nearest,
-        seen,
-    )
+    points, normals, vertices = person.buffers()
+    points[:_HEAD_VERTICES] = mesh.reshape(-1, 3)
+    grid_normals(mesh, UPPER_ROW, normals[:_HEAD_VERTICES].reshape(mesh.shape))
+    yaw, pitch, roll = parameters.pose
+    rotations = np.stack([rotation, rotation_matrix(0.5 * yaw, 0.2 * pitch, 0.3 * roll)])
+    place_vertices(
+        points, normals, person.bodies, person.material, rotations.astype(np.float32), distance,
+        (matrix * samples).astype(np.float32), vertices,
+    )  # fmt: skip
+    rasterize(vertices, parts.triangles, parts.two_sided, samples, nearest, seen)
     weights = np.zeros((len(RELIEFS), 2))
     weights[:-1] = np.clip(total[:, RELIEF_UNITS].T / 4, 0, None) ** 1.2
     weights[-1] = 1.3 * identity.age**1.5
@@ -254,25 +266,17 @@ def render(parameters: FaceParameters, side: int) -> RenderedFace:
         ]
     )
     shade(
-        seen, screen, points, normals, person.material, parts.triangles, parts.kinds, identity.look,
-        identity.moles, relief, NOISE, rotation, person.eyes, lids, np.array(parameters.gaze), mouth,
-        light_rows(parameters.light), distance, draw_scene(parameters.background_seed), GAMMA, colours,
+        seen, vertices, parts.triangles, parts.kinds, identity.look, identity.moles, relief, NOISE,
+        rotation, person.eyes, lids, np.array(parameters.gaze), mouth, light_rows(parameters.light),
+        distance, draw_scene(parameters.background_seed), GAMMA, colours,
     )  # fmt: skip
     pixels = np.empty((side, side, 3), np.float32)
     box_downsample(colours, factor, pixels)
-    outline = landmarks.contour(flat[:_HEAD_VERTICES].reshape(ROWS, COLUMNS, 2))
-    marks = move_points(matrix, np.concatenate([outline, inner]))
-    yaw, pitch, roll = parameters.pose
+    grid = vertices[:_HEAD_VERTICES, :2].reshape(ROWS, COLUMNS, 2)
+    outline = landmarks.contour(grid) / samples
+    marks = np.concatenate([outline, move_points(matrix, inner)])
     turned = math.degrees(math.atan2(matrix[1, 0], matrix[0, 0]))
     return RenderedFace(_finish(pixels, parameters), marks, (yaw, pitch, roll + turned))
-
-
-def _turn(
-    vectors: np.ndarray, of_body: np.ndarray, head: np.ndarray, body: np.ndarray
-) -> np.ndarray:
-    turned = vectors @ head.T.astype(np.float32)
-    turned[of_body] = vectors[of_body] @ body.T.astype(np.float32)
-    return turned
 
 
 def _finish(pixels: np.ndarray, parameters: FaceParameters) -> np.ndarray:

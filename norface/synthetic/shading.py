@@ -7,9 +7,10 @@ import math
 import numba
 import numpy as np
 
-from norface.synthetic.accessories import CURTAIN, EAR, FRAME, HEAD, MOUTH, TORSO
+from norface.synthetic.accessories import CURTAIN, EAR, HEAD, MOUTH, TORSO
 from norface.synthetic.head import EYE_U
 from norface.synthetic.materials import (
+    decay,
     eye_colour,
     lid_edges,
     lid_shade,
@@ -17,6 +18,23 @@ from norface.synthetic.materials import (
     noise_at,
     skin_colour,
     step,
+)
+from norface.synthetic.rasterizer import (
+    DARK,
+    FLUSH,
+    HAIR,
+    LIT,
+    NX,
+    NY,
+    NZ,
+    OIL,
+    PX,
+    PY,
+    PZ,
+    U,
+    V,
+    X,
+    Y,
 )
 from norface.synthetic.textures import RELIEF_DENSITY, RELIEF_U, RELIEF_V
 
@@ -54,7 +72,7 @@ def _gloss(nx, ny, nz, vx, vy, vz, light, power):
     hx, hy, hz = light[0, 0] + vx, light[0, 1] + vy, light[0, 2] + vz
     size = 1.0 / math.sqrt(hx * hx + hy * hy + hz * hz + 1e-9)
     facing = (nx * hx + ny * hy + nz * hz) * size
-    return math.exp(power * (facing - 1)) if facing > 0 else 0.0
+    return decay(power * (facing - 1))
 
 
 @numba.njit(inline="always")
@@ -69,19 +87,19 @@ def _hair(u, v, look, noise):
 
 @numba.njit(inline="always")
 def _background(x, y, scene):
-    """Linear colour at (x, y) in 0..1. scene (N, 8): see background.draw_scene."""
+    """Linear colour at (x, y) in 0..1. scene (N, 10): see background.draw_scene."""
     shift = scene[0, 6] * (x - 0.5) + scene[0, 7] * (y - 0.5)
     r, g, b = scene[0, 0], scene[0, 1], scene[0, 2]
     t = min(max(0.5 + shift, 0.0), 1.0)
     r, g, b = r + t * (scene[0, 3] - r), g + t * (scene[0, 4] - g), b + t * (scene[0, 5] - b)
     for k in range(1, len(scene)):
         dx, dy = x - scene[k, 3], y - scene[k, 4]
-        angle = scene[k, 7]
-        p = math.cos(angle) * dx + math.sin(angle) * dy
-        q = -math.sin(angle) * dx + math.cos(angle) * dy
-        p, q = abs(p) / scene[k, 5], abs(q) / abs(scene[k, 6])
-        d = max(p, q) if scene[k, 6] < 0 else math.sqrt(p * p + q * q)
-        soft = 0.12 + 0.25 * (k % 3)
+        p = scene[k, 5] * dx + scene[k, 6] * dy
+        q = scene[k, 7] * dx + scene[k, 8] * dy
+        soft = abs(scene[k, 9])
+        d = max(abs(p), abs(q)) if scene[k, 9] < 0 else math.sqrt(p * p + q * q)
+        if d >= 1 + soft:
+            continue
         cover = 0.85 * (1 - step(d, 1 - soft, 1 + soft))
         r += cover * (scene[k, 0] - r)
         g += cover * (scene[k, 1] - g)
@@ -89,16 +107,15 @@ def _background(x, y, scene):
     return r, g, b
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def shade(
-    seen, screen, points, normals, material, triangles, kinds,
+    seen, vertices, triangles, kinds,
     look, moles, relief, noise, rotation, eyes, lids, gaze, mouth, light, camera, scene, gamma, out,
 ):  # fmt: skip
     """Colour every sample: out (side, side, 3) float32, 0..1 gamma-coded.
 
-    seen, screen, triangles, kinds as in rasterize; points, normals (V, 3) camera space; material
-    (V, 4): u, v, distance into the hair, share of light that reaches the spot; rotation (3, 3) head
-    => camera; eyes (2, 3) centres, lids (2, 2) edges, gaze (2,), mouth (6,) in head space; light
+    seen, vertices, triangles as in rasterize; kinds (T,): see accessories; rotation (3, 3): head =>
+    camera; eyes (2, 3) centres, lids (2, 2) edges, gaze (2,), mouth (6,) in head space; light
     (6, 3); camera: its distance; scene: the background.
     """
     side = seen.shape[0]
@@ -116,29 +133,29 @@ def shade(
                 out[py, px, 2] = gamma[int(_tone(b) * 4096)]
                 continue
             i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-            x0, y0 = screen[i, 0], screen[i, 1]
-            ax, ay = screen[j, 0] - x0, screen[j, 1] - y0
-            bx, by = screen[k, 0] - x0, screen[k, 1] - y0
+            x0, y0 = vertices[i, X], vertices[i, Y]
+            ax, ay = vertices[j, X] - x0, vertices[j, Y] - y0
+            bx, by = vertices[k, X] - x0, vertices[k, Y] - y0
             qx, qy = px + 0.5 - x0, py + 0.5 - y0
             inverse = 1.0 / (ax * by - bx * ay)
             w1 = (qx * by - bx * qy) * inverse
             w2 = (ax * qy - qx * ay) * inverse
             w0 = 1 - w1 - w2
-            x = w0 * points[i, 0] + w1 * points[j, 0] + w2 * points[k, 0]
-            y = w0 * points[i, 1] + w1 * points[j, 1] + w2 * points[k, 1]
-            z = w0 * points[i, 2] + w1 * points[j, 2] + w2 * points[k, 2]
-            nx = w0 * normals[i, 0] + w1 * normals[j, 0] + w2 * normals[k, 0]
-            ny = w0 * normals[i, 1] + w1 * normals[j, 1] + w2 * normals[k, 1]
-            nz = w0 * normals[i, 2] + w1 * normals[j, 2] + w2 * normals[k, 2]
-            u = w0 * material[i, 0] + w1 * material[j, 0] + w2 * material[k, 0]
-            v = w0 * material[i, 1] + w1 * material[j, 1] + w2 * material[k, 1]
-            lit = w0 * material[i, 3] + w1 * material[j, 3] + w2 * material[k, 3]
+            x = w0 * vertices[i, PX] + w1 * vertices[j, PX] + w2 * vertices[k, PX]
+            y = w0 * vertices[i, PY] + w1 * vertices[j, PY] + w2 * vertices[k, PY]
+            z = w0 * vertices[i, PZ] + w1 * vertices[j, PZ] + w2 * vertices[k, PZ]
+            nx = w0 * vertices[i, NX] + w1 * vertices[j, NX] + w2 * vertices[k, NX]
+            ny = w0 * vertices[i, NY] + w1 * vertices[j, NY] + w2 * vertices[k, NY]
+            nz = w0 * vertices[i, NZ] + w1 * vertices[j, NZ] + w2 * vertices[k, NZ]
+            u = w0 * vertices[i, U] + w1 * vertices[j, U] + w2 * vertices[k, U]
+            v = w0 * vertices[i, V] + w1 * vertices[j, V] + w2 * vertices[k, V]
+            lit = w0 * vertices[i, LIT] + w1 * vertices[j, LIT] + w2 * vertices[k, LIT]
             vx, vy, vz = -x, -y, camera - z
             size = 1.0 / math.sqrt(vx * vx + vy * vy + vz * vz)
             vx, vy, vz = vx * size, vy * size, vz * size
             kind = kinds[t]
             gloss, power, wrap = 0.0, 22.0, 0.0
-            if kind == HEAD or kind == MOUTH:
+            if kind <= MOUTH:
                 a, half = abs(u), 1 if u > 0 else 0
                 # The ray from the camera, in head space, for what lies behind openings.
                 dx = -(r00 * vx + r10 * vy + r20 * vz)
@@ -165,8 +182,8 @@ def shade(
                     # The upper lid and its lashes throw a shadow; the inner corner is pink.
                     shadow = (
                         1
-                        - 0.55 * math.exp(-(((top - v) / 0.026) ** 2))
-                        - 0.15 * math.exp(-(((v - low) / 0.012) ** 2))
+                        - 0.55 * decay(-(((top - v) / 0.026) ** 2))
+                        - 0.15 * decay(-(((v - low) / 0.012) ** 2))
                     )
                     corner = 1 - step(eye_t, -0.97, -0.78)
                     r, g, b = (
@@ -174,12 +191,12 @@ def shade(
                         g * (1 - 0.55 * corner),
                         b * (1 - 0.55 * corner),
                     )
-                    rim = math.exp(-((min(top - v, v - low) / 0.006) ** 2))
+                    rim = decay(-((min(top - v, v - low) / 0.006) ** 2))
                     r, g, b = r * (1 - 0.4 * rim), g * (1 - 0.6 * rim), b * (1 - 0.6 * rim)
                     lit = min(lit + 0.15, 1.0) * shadow
                     gloss, power = 2.2, 240.0
                 else:
-                    hair = w0 * material[i, 2] + w1 * material[j, 2] + w2 * material[k, 2]
+                    hair = w0 * vertices[i, HAIR] + w1 * vertices[j, HAIR] + w2 * vertices[k, HAIR]
                     cover = 0.0
                     tint = 1.0
                     if hair > -0.06:
@@ -187,7 +204,18 @@ def shade(
                         cover = step(hair + 0.013 * strand, -0.012, 0.022) * look.scalp
                     r = g = b = 0.0
                     if cover < 0.995:
-                        r, g, b, gloss = skin_colour(u, v, look, moles, noise)
+                        flush = (
+                            w0 * vertices[i, FLUSH]
+                            + w1 * vertices[j, FLUSH]
+                            + w2 * vertices[k, FLUSH]
+                        )
+                        dark = (
+                            w0 * vertices[i, DARK] + w1 * vertices[j, DARK] + w2 * vertices[k, DARK]
+                        )
+                        gloss = (
+                            w0 * vertices[i, OIL] + w1 * vertices[j, OIL] + w2 * vertices[k, OIL]
+                        )
+                        r, g, b, gloss = skin_colour(u, v, flush, dark, gloss, look, moles, noise)
                         dark, liner = lid_shade(a, v, look, lids[half, 0], lids[half, 1])
                         keep = (1 - dark) * (1 - 0.93 * liner)
                         r, g, b = r * keep, g * keep, b * keep
@@ -216,7 +244,7 @@ def shade(
                             ny += r10 * tx + r11 * ty
                             nz += r20 * tx + r21 * ty
                             if height < 0:
-                                deep = math.exp(0.50 * height)
+                                deep = decay(0.50 * height)
                                 lit *= deep
                                 g *= 0.5 + 0.5 * deep
                                 b *= 0.5 + 0.5 * deep
@@ -233,7 +261,7 @@ def shade(
                     weave = noise_at(noise, 1, 3 * u, 3 * v)
                     fold = noise_at(noise, 0, 0.5 * u, 0.3 * v + look.noise_u)
                     tint = 1 + 0.05 * weave + 0.12 * fold
-                    edge = 1 - 0.35 * math.exp(-(((v - neckline + 0.02) / 0.03) ** 2))
+                    edge = 1 - 0.35 * decay(-(((v - neckline + 0.02) / 0.03) ** 2))
                     r, g, b = (
                         look.shirt_r * tint * edge,
                         look.shirt_g * tint * edge,
@@ -241,9 +269,7 @@ def shade(
                     )
                 else:
                     broad = noise_at(noise, 0, 0.45 * u, 0.45 * v)
-                    tint = (0.9 + 0.04 * broad) * (
-                        1 - 0.3 * math.exp(-(((v - neckline) / 0.03) ** 2))
-                    )
+                    tint = (0.9 + 0.04 * broad) * (1 - 0.3 * decay(-(((v - neckline) / 0.03) ** 2)))
                     r, g, b = (
                         look.skin_r * tint,
                         0.96 * look.skin_g * tint,
@@ -253,7 +279,7 @@ def shade(
                 # The head's shadow on the neck.
                 lit = 1 - 0.55 * step(v, -1.5, -1.0)
             elif kind == EAR:
-                dark = 0.45 * math.exp(-(((u - 0.55) / 0.22) ** 2)) + 0.35 * (1 - step(u, 0.0, 0.4))
+                dark = 0.45 * decay(-(((u - 0.55) / 0.22) ** 2)) + 0.35 * (1 - step(u, 0.0, 0.4))
                 r, g, b = (
                     look.skin_r * (1 - 0.8 * dark),
                     look.skin_g * 0.92 * (1 - dark),

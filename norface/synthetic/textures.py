@@ -7,7 +7,7 @@ import numpy as np
 from norface.synthetic.action_units import UNITS
 from norface.synthetic.head import EYE_U, MOUTH_V, gaussian, ramp
 
-NOISE_SIDE = 512
+NOISE_SIDE = 256
 "Texels a period of the noise; one period spans one head unit at frequency 1."
 
 RELIEF_U, RELIEF_V = (-0.8, 0.8), (-1.25, 0.75)
@@ -31,13 +31,13 @@ def _smooth_noise(rng: np.random.Generator, exponent: float, low: float) -> np.n
 
 
 def build_noise() -> np.ndarray:
-    """(3, 512, 512) float32: broad blotches, fine grain, round spots (0..1)."""
+    """(3, 256, 256) float32: broad blotches, fine grain, round spots (0..1)."""
     rng = np.random.default_rng(0xFACE)
     spots = np.zeros((NOISE_SIDE, NOISE_SIDE))
     ys, xs = np.mgrid[-9:10, -9:10]
     for y, x, radius, depth in zip(
-        rng.integers(0, NOISE_SIDE, 900), rng.integers(0, NOISE_SIDE, 900),
-        rng.uniform(1.2, 4.2, 900), rng.uniform(0.3, 1, 900), strict=True,
+        rng.integers(0, NOISE_SIDE, 450), rng.integers(0, NOISE_SIDE, 450),
+        rng.uniform(0.8, 2.6, 450), rng.uniform(0.3, 1, 450), strict=True,
     ):  # fmt: skip
         dot = depth * np.clip(1.5 - np.hypot(ys, xs) / radius, 0, 1)
         rows, columns = (y + ys) % NOISE_SIDE, (x + xs) % NOISE_SIDE
@@ -120,18 +120,18 @@ def _build_reliefs() -> dict[int, np.ndarray]:
         2: 1.1 * _forehead(gaussian(_A, _V, at=(0.43, 0.44), size=(0.14, 0.13)), -0.9),
         4: 1.3 * _fold([(0.035, 0.07), (0.055, 0.17), (0.065, 0.36)], 0.013)
         + 0.6 * _crease(_V - 0.035, 0.013, gaussian(_U, _V, at=(0, 0.04), size=(0.07, 0.05))),
-        6: 1.1 * _rays(np.array([0.49, -0.01]), (28, 8, -12, -32), start=0.03, end=0.2, width=0.010)
-        + 0.8 * _fold([(0.2, -0.1), (0.33, -0.145), (0.47, -0.11)], 0.014),
+        6: 1.7 * _rays(np.array([0.49, -0.01]), (28, 8, -12, -32), start=0.03, end=0.2, width=0.012)
+        + 1.2 * _fold([(0.2, -0.1), (0.33, -0.145), (0.47, -0.11)], 0.014),
         7: 1.2 * _crease(lid - 0.028, 0.014, under * below)
         + 0.5 * _rays(np.array([0.48, 0.0]), (-14,), start=0.0, end=0.1, width=0.008),
-        9: 1.3 * _fold([(0.03, -0.1), (0.12, -0.02)], 0.011) + 1.2 * _fold([(0.035, -0.16), (0.13, -0.08)], 0.011)
-        + 1.0 * _fold([(0.04, -0.22), (0.13, -0.14)], 0.011) + 1.0 * _fold([(0.12, -0.30), (0.2, -0.42), (0.24, -0.52)], 0.014)
+        9: 1.7 * _fold([(0.03, -0.1), (0.12, -0.02)], 0.011) + 1.6 * _fold([(0.035, -0.16), (0.13, -0.08)], 0.011)
+        + 1.4 * _fold([(0.04, -0.22), (0.13, -0.14)], 0.011) + 1.0 * _fold([(0.12, -0.30), (0.2, -0.42), (0.24, -0.52)], 0.014)
         + 1.2 * _crease(_V - 0.01, 0.012, gaussian(_U, _V, at=(0, 0.01), size=(0.06, 0.05))),
         10: 1.4 * _fold([(0.15, -0.37), *_NASOLABIAL[1:4]], 0.017),
         12: 1.3 * _fold(_NASOLABIAL, 0.017) + 0.6 * _fold([(0.36, -0.62), (0.4, -0.74), (0.38, -0.86)], 0.014),
         14: 2.2 * _fold([(0.285, -0.63), (0.315, -0.72), (0.29, -0.81)], 0.019, start=0.3, end=0.3),
         15: 1.4 * _fold([(0.27, -0.73), (0.305, -0.82), (0.32, -0.95)], 0.016, start=0.1),
-        17: 1.0 * pebbles * gaussian(_U, _V, at=(0, -0.99), size=(0.13, 0.07))
+        17: 1.5 * pebbles * gaussian(_U, _V, at=(0, -0.99), size=(0.13, 0.07))
         + 1.2 * _crease(_V + 0.885 - 0.9 * _U**2, 0.016, gaussian(_U, _V, at=(0, -0.88), size=(0.12, 0.06))),
         20: 1.2 * _fold([(0.36, -0.6), (0.4, -0.72), (0.38, -0.86)], 0.014)
         + 0.9 * _fold([(0.44, -0.62), (0.48, -0.74), (0.45, -0.88)], 0.014),
