@@ -249,6 +249,18 @@ def test_targets_come_from_the_pool_only(make_config, backend):
     assert seen == {"synthetic_S2_c_0", "synthetic_S2_c_1"}
 
 
+def test_originals_can_be_streamed(make_config, backend, tmp_path):
+    stage = NorStage(
+        make_config(data={"shards": [str(tmp_path / "faces")], "reader": "stream"}), backend
+    )
+    metrics = train(stage, 0, 4)
+    assert all(np.isfinite(one["loss"].item()) for one in metrics)
+    keys = {
+        key for _, batch in zip(range(6), stage.batches(0), strict=False) for key in batch["key"]
+    }
+    assert keys <= set(stage.index.table["key"]) and len(keys) > 8
+
+
 def test_pool_of_persons_is_drawn_by_the_seed_and_checked(make_config):
     index = make_config().data.open()
     draws = [tuple(TargetPool(persons=1).select(index, seed).persons) for seed in range(8)]
