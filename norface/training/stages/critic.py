@@ -158,7 +158,7 @@ class CriticStage(Stage):
 
     def __init__(self, config: CriticConfig, backend: Backend):
         self.config, self.backend = config, backend
-        index = ShardIndex.open(list(config.data.shards))
+        index = config.data.open()
         persons = sorted(index.persons)
         if len(persons) <= config.held_out + 1:
             raise ConfigError(
