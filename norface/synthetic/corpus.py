@@ -1,145 +1,252 @@
-"""The embedded corpus: who is in it, what its pictures show, and how they become shards.
+"""The embedded corpus as shards: faces with exact labels, and their true normalized faces.
 
-    parameters = draw_parameters("folds", subject_number=3, frame_number=7)
-    face = render(parameters, 64)
-    truth = render(normalized_truth(parameters, target), 64)
+write_corpus("shards/folds", pool="folds", subjects=30, frames=40, side=64)
+write_truth("shards/folds", "synthetic_S200003_seed0_7", "normalized/folds")
 
-Three pools of persons, of reserved and disjoint seeds, keep the critics, F_nor and the folds from
-ever meeting the same person.
+face = render(draw_parameters("folds", subject_number=3, frame_number=7), 64)
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
+import itertools
+import json
+import multiprocessing
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 
-from norface.data.labels import ACTION_UNITS
+from norface.data.labels import ACTION_UNITS, is_present
+from norface.data.normalized import SET_NAME, TARGET_NAME, TRUTH, NormalizedSet, read_set, write_set
+from norface.data.records import FaceRecord
+from norface.data.shards import ShardFile, ShardIndex, ShardWriter, write_index
 from norface.errors import CorpusError
-from norface.synthetic.emotions import ONE_SIDED, draw_combination, draw_emotion
+from norface.images import encode_jpeg, make_grid, write_png
+from norface.progress import Progress
 from norface.synthetic.parameters import Camera, FaceParameters, Light, RenderedFace
 from norface.synthetic.renderer import render, render_batch
+from norface.synthetic.sampling import (
+    CORPUS,
+    POOLS,
+    draw_frame,
+    draw_parameters,
+    find_subject,
+    identity_seed,
+    normalized_truth,
+    subject_name,
+)
 
 __all__ = [
-    "CORPUS", "POOLS", "FaceParameters", "RenderedFace", "draw_frame", "draw_parameters",
-    "identity_seed", "normalized_truth", "render", "render_batch",
+    "CORPUS", "POOLS", "Camera", "FaceParameters", "Light", "RenderedFace", "draw_frame",
+    "draw_parameters", "find_subject", "make_record", "normalized_truth", "parameters_of", "render",
+    "render_batch", "write_contact_sheet", "write_corpus", "write_truth",
 ]  # fmt: skip
 
-CORPUS = "synthetic"
-POOLS: dict[str, range] = {
-    "critics": range(0, 100_000),
-    "normalizer": range(100_000, 200_000),
-    "folds": range(200_000, 300_000),
-}
-"Pool => identity seeds that no other pool may use."
-
-_ACTIVE = tuple(ACTION_UNITS)
-_EMOTIONS = ("happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
-
-
-def check_pools(pools: dict[str, range]) -> None:
-    """Raises CorpusError when two pools share an identity."""
-    names = sorted(pools, key=lambda name: pools[name].start)
-    for first, second in zip(names, names[1:], strict=False):
-        if pools[first].stop > pools[second].start:
-            raise CorpusError(
-                f"pools '{first}' and '{second}' share identity seeds from {pools[second].start}; "
-                "give each its own range"
-            )
-
-
-def identity_seed(pool: str, subject_number: int) -> int:
-    """Seed of a pool's subject, counted from 0. Raises CorpusError outside the pool."""
-    check_pools(POOLS)
-    if pool not in POOLS:
-        raise CorpusError(f"unknown pool '{pool}'; there are: {', '.join(POOLS)}")
-    seeds = POOLS[pool]
-    if not 0 <= subject_number < len(seeds):
-        raise CorpusError(
-            f"subject {subject_number} is outside pool '{pool}'; it has subjects 0..{len(seeds) - 1}"
-        )
-    return seeds[subject_number]
+CARD_NAME = "corpus.json"
+SHEET_NAME = "contact_sheet.png"
+_CHUNK = 32
 
 
 @dataclasses.dataclass(frozen=True)
-class Frame:
-    """A drawn picture and its name for the feeling shown, None for a combination without one."""
+class CorpusCard:
+    """What a folder of synthetic shards holds: the same card, the same bytes."""
 
-    parameters: FaceParameters
-    emotion: str | None
+    pool: str
+    subjects: int
+    frames: int
+    side: int = 256
+    seed: int = 0
+    first_subject: int = 0
+    "Number of the first subject within the pool."
+
+    def __post_init__(self) -> None:
+        for name, least in (("subjects", 1), ("frames", 1), ("side", 16), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise CorpusError(f"{name} is {getattr(self, name)}; at least {least} is needed")
+        identity_seed(self.pool, self.first_subject)
+        identity_seed(self.pool, self.first_subject + self.subjects - 1)
+
+    def draws(self) -> Iterator[tuple[int, int]]:
+        """(subject number, frame number) of every sample in the order of the shards."""
+        subjects = range(self.first_subject, self.first_subject + self.subjects)
+        return itertools.product(subjects, range(self.frames))
 
 
-def _draw_action(rng: np.random.Generator) -> tuple[dict[int, float], str | None]:
-    kind = rng.random()
-    if kind < 0.10:
-        return {}, "neutral"
-    if kind < 0.45:
-        emotion = _EMOTIONS[rng.integers(len(_EMOTIONS))]
-        return draw_emotion(rng, emotion), emotion
-    return draw_combination(rng, _ACTIVE), None
-
-
-def _draw_light(rng: np.random.Generator) -> Light:
-    return Light(
-        azimuth=float(rng.uniform(-65, 65)),
-        elevation=float(rng.uniform(-5, 60)),
-        strength=float(rng.uniform(0.35, 1.0)),
-        ambient=float(rng.uniform(0.28, 0.6)),
-        warmth=float(np.clip(rng.normal(0, 0.5), -1, 1)),
+def make_record(
+    pool: str, subject_number: int, frame_number: int, *, seed: int = 0, side: int = 256
+) -> FaceRecord:
+    """Render one frame and write down all that is known of it."""
+    frame = draw_frame(pool, subject_number, frame_number, seed)
+    record = FaceRecord(
+        corpus=CORPUS,
+        subject=subject_name(frame.parameters.identity_seed),
+        clip=f"seed{seed}",
+        frame=frame_number,
+        intensity={unit: frame.parameters.intensity.get(unit, 0.0) for unit in ACTION_UNITS},
+        emotion=frame.emotion,
     )
+    presence = {unit: int(is_present(value)) for unit, value in record.intensity.items()}
+    return _show(dataclasses.replace(record, presence=presence), frame.parameters, side)
 
 
-def _draw_camera(rng: np.random.Generator) -> Camera:
-    return Camera(
-        distance=float(np.exp(rng.uniform(np.log(6), np.log(25)))),
-        shift_x=float(rng.uniform(-0.02, 0.02)),
-        shift_y=float(rng.uniform(-0.02, 0.02)),
-        scale=float(rng.uniform(0.96, 1.04)),
-        roll=float(rng.uniform(-4, 4)),
-        blur=float(max(rng.uniform(-0.003, 0.004), 0)),
-        noise=float(rng.uniform(0, 0.02)),
-    )
-
-
-def draw_frame(pool: str, subject_number: int, frame_number: int, seed: int = 0) -> Frame:
-    """One picture of a subject. Raises CorpusError for an unknown pool or a subject outside it."""
-    identity = identity_seed(pool, subject_number)
-    if frame_number < 0:
-        raise CorpusError(f"frame {frame_number} is negative")
-    rng = np.random.default_rng([0xF4, seed, identity, frame_number])
-    intensity, emotion = _draw_action(rng)
-    slant = rng.normal(0, 0.07, len(_ACTIVE)).clip(-0.2, 0.2)
-    slant += np.sign(rng.normal()) * ONE_SIDED.get(emotion or "", 0.0) * rng.random()
-    slant = slant.clip(-0.3, 0.3)
-    pose = rng.normal(0, [15, 8, 4]).clip([-35, -20, -10], [35, 20, 10])
-    parameters = FaceParameters(
-        identity_seed=identity,
-        intensity=intensity,
-        asymmetry={
-            unit: round(float(slant[i]), 3) for i, unit in enumerate(_ACTIVE) if unit in intensity
-        },
-        pose=(float(pose[0]), float(pose[1]), float(pose[2])),
-        gaze=(float(rng.normal(0, 0.09)), float(rng.normal(0, 0.05))),
-        light=_draw_light(rng),
-        camera=_draw_camera(rng),
-        background_seed=int(rng.integers(2**31)),
-    )
-    return Frame(parameters, emotion)
-
-
-def draw_parameters(
-    pool: str, subject_number: int, frame_number: int, seed: int = 0
-) -> FaceParameters:
-    """What `draw_frame` draws, without the emotion's name."""
-    return draw_frame(pool, subject_number, frame_number, seed).parameters
-
-
-def normalized_truth(parameters: FaceParameters, target: FaceParameters) -> FaceParameters:
-    """The true normalized face: the target's picture in all, but doing what `parameters` does.
-
-    The action is the same to the last digit, its inequality of left and right too; the resting face
-    is the target's, since it belongs to the person.
-    """
+def _show(record: FaceRecord, parameters: FaceParameters, side: int) -> FaceRecord:
+    """The record with a rendered picture, its landmarks and pose."""
+    face = render(parameters, side)
     return dataclasses.replace(
-        target, intensity=parameters.intensity, asymmetry=parameters.asymmetry
+        record,
+        image=encode_jpeg(face.pixels),
+        landmarks=[[round(float(x), 5), round(float(y), 5)] for x, y in face.landmarks],
+        pose=tuple(round(angle, 3) for angle in face.pose),
     )
+
+
+def parameters_of(record: FaceRecord) -> FaceParameters:
+    """What a synthetic record was rendered from. Raises CorpusError for one of another corpus."""
+    digits = record.clip.removeprefix("seed")
+    if record.corpus != CORPUS or not digits.isdigit():
+        raise CorpusError(f"{record.key}: not a face of the embedded corpus; no truth is known")
+    pool, number = find_subject(record.subject)
+    return draw_parameters(pool, number, record.frame, int(digits))
+
+
+def write_corpus(
+    out: str | Path,
+    *,
+    pool: str,
+    subjects: int,
+    frames: int,
+    side: int = 256,
+    seed: int = 0,
+    first_subject: int = 0,
+    workers: int = 1,
+) -> Path:
+    """Write shards, their index and a contact sheet; the same arguments give the same bytes.
+
+    A killed job is taken up by the same call; a folder that holds anything else is refused.
+    Raises CorpusError.
+    """
+    folder, card = Path(out), CorpusCard(pool, subjects, frames, side, seed, first_subject)
+    _claim(folder, card)
+    try:
+        with ShardWriter(folder, side=side, resume=True) as writer:
+            total, done = subjects * frames, writer.done
+            draws = itertools.islice(card.draws(), done, None)
+            tasks = [(pool, subject, frame, seed, side) for subject, frame in draws]
+            with Progress("synth", total, unit="face", done=done) as progress:
+                for record in _work(_draw_task, tasks, workers):
+                    writer.write(record)
+                    progress.advance()
+        temporary = folder / f".{SHEET_NAME}.tmp.png"
+        write_contact_sheet(temporary, pool=pool, seed=seed, first_subject=first_subject,
+                            subjects=min(subjects, 8), frames=min(frames, 8))  # fmt: skip
+        os.replace(temporary, folder / SHEET_NAME)
+    except OSError as error:
+        raise CorpusError(f"{folder}: cannot be written ({error.strerror})") from None
+    return folder
+
+
+def _claim(folder: Path, card: CorpusCard) -> None:
+    """Write the card into an empty folder, or find the same one there."""
+    path = folder / CARD_NAME
+    text = json.dumps(dataclasses.asdict(card), indent=1) + "\n"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            if path.read_text(encoding="utf-8") != text:
+                raise CorpusError(
+                    f"{folder}: holds a synthetic corpus of other settings ({CARD_NAME}); "
+                    "choose another folder"
+                )
+        elif any(folder.iterdir()):
+            raise CorpusError(f"{folder}: is not empty; choose another folder")
+        else:
+            temporary = path.with_suffix(".tmp")
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, path)
+    except OSError as error:
+        raise CorpusError(f"{folder}: cannot be written ({error.strerror})") from None
+
+
+def _draw_task(task: tuple[str, int, int, int, int]) -> FaceRecord:
+    pool, subject, frame, seed, side = task
+    return make_record(pool, subject, frame, seed=seed, side=side)
+
+
+def _truth_task(task: tuple[FaceRecord, FaceParameters, int]) -> FaceRecord:
+    record, target, side = task
+    return _show(record, normalized_truth(parameters_of(record), target), side)
+
+
+def _work(function, tasks: Iterable, workers: int) -> Iterator[FaceRecord]:
+    """function over tasks, in order, in this process or in `workers` others."""
+    if workers < 1:
+        raise CorpusError(f"workers is {workers}; at least 1 is needed")
+    if workers == 1:
+        yield from map(function, tasks)
+        return
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
+        yield from pool.map(function, tasks, chunksize=_CHUNK)
+
+
+def write_truth(
+    source: str | Path,
+    target_key: str,
+    out: str | Path,
+    *,
+    target_shards: str | Path | None = None,
+    workers: int = 1,
+) -> Path:
+    """Render every face of synthetic shards as the target; returns the set OUT/TARGET/truth.
+
+    Keys, labels and shard numbers are the source's; landmarks and pose are those of the new
+    picture. target_key is looked up in `target_shards` (None = the source). Whole shards of a
+    killed job are kept. Raises CorpusError.
+    """
+    index = ShardIndex.open(source)
+    of_target = index if target_shards is None else ShardIndex.open(target_shards)
+    target = parameters_of(of_target.read_record(of_target.row_of(target_key)))
+    card = NormalizedSet(
+        target=target_key, generator=TRUTH, trained_on=[], source=index.digest, side=index.side
+    )
+    folder = Path(out) / target_key / TRUTH
+    if (folder / SET_NAME).is_file():
+        if read_set(folder) != card:
+            raise CorpusError(f"{folder}: holds a set of another source; choose another `out`")
+    else:
+        write_set(folder, card)
+        write_png(folder / TARGET_NAME, render(target, index.side).pixels)
+    names = index.table["shard"].astype(str).to_numpy()
+    with Progress("truth", len(index), unit="face") as progress:
+        for name in np.unique(names):
+            rows = np.flatnonzero(names == name)
+            if not (folder / name).is_file():
+                records = (index.read_record(int(row)) for row in rows)
+                tasks = [(dataclasses.replace(r, image=None), target, index.side) for r in records]
+                with ShardFile(folder / name, side=index.side) as shard:
+                    for record in _work(_truth_task, tasks, workers):
+                        shard.write(record)
+                        progress.advance()
+    write_index(folder)
+    return folder
+
+
+def write_contact_sheet(
+    path: str | Path,
+    *,
+    pool: str = "folds",
+    subjects: int = 8,
+    frames: int = 8,
+    side: int = 160,
+    seed: int = 0,
+    first_subject: int = 0,
+) -> None:
+    """One row a subject, one column a frame, as PNG."""
+    rows = []
+    for subject in range(first_subject, first_subject + subjects):
+        drawn = [draw_parameters(pool, subject, frame, seed) for frame in range(frames)]
+        rows.append(list(render_batch(drawn, side)))
+    write_png(path, make_grid(rows))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from norface.data.labels import EMOTIONS
-
 PROTOTYPES: dict[str, tuple[tuple[dict[int, float], float], ...]] = {
     "neutral": (({}, 1.0),),
     "happiness": (
@@ -45,15 +43,10 @@ def draw_emotion(rng: np.random.Generator, emotion: str) -> dict[int, float]:
 
 
 def draw_combination(rng: np.random.Generator, units: tuple[int, ...]) -> dict[int, float]:
-    """Intensities of two to six units that need not mean anything, so that units decorrelate."""
+    """Intensities of three to seven units that need not mean anything, so that units decorrelate."""
     shown: dict[int, float] = {}
-    for unit in rng.permutation(units)[: rng.integers(2, 7)]:
+    for unit in rng.permutation(units)[: rng.integers(3, 8)]:
         unit = int(unit)
         if not any(unit in EXCLUDES.get(other, ()) for other in shown):
             shown[unit] = round(float(rng.uniform(0.8, 5.0)), 2)
     return shown
-
-
-def emotion_order() -> tuple[str, ...]:
-    """The emotions that can be drawn, in the order of labels.EMOTIONS."""
-    return tuple(emotion for emotion in EMOTIONS if emotion in PROTOTYPES)
