@@ -43,9 +43,9 @@ def draw_emotion(rng: np.random.Generator, emotion: str) -> dict[int, float]:
 
 
 def draw_combination(rng: np.random.Generator, units: tuple[int, ...]) -> dict[int, float]:
-    """Intensities of three to seven units that need not mean anything, so that units decorrelate."""
+    """Intensities of three to eight units that need not mean anything, so that units decorrelate."""
     shown: dict[int, float] = {}
-    for unit in rng.permutation(units)[: rng.integers(3, 8)]:
+    for unit in rng.permutation(units)[: rng.integers(3, 9)]:
         unit = int(unit)
         if not any(unit in EXCLUDES.get(other, ()) for other in shown):
             shown[unit] = round(float(rng.uniform(0.8, 5.0)), 2)
