@@ -3,17 +3,14 @@ PYTHON ?= python3
 BIN = .venv/bin
 EXTRAS = dev,cluster
 
-.PHONY: help quickstart test test-fast checks format ci
+.PHONY: help test test-fast checks format ci
 help:
-	@echo "make quickstart | test (all that this machine can run) | test-fast | checks | format | ci"
+	@echo "make test (all that this machine can run) | test-fast | checks | format | ci"
 
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -e '.[$(EXTRAS)]'
 	touch $@
-
-quickstart: .venv/installed
-	$(BIN)/norface quickstart
 
 test: .venv/installed
 	$(BIN)/python -m pytest -m 'not gpu'
