@@ -156,18 +156,15 @@ POSITIONS, MATERIAL = build_template()
 "(ROWS, COLUMNS, 3) and (ROWS, COLUMNS, 2): the template."
 
 
-def row_of(v: float, *, lower: bool = False) -> float:
-    """Fractional row of a height; `lower` says which side of the mouth's line MOUTH_V belongs to."""
-    if lower and v <= MOUTH_V:
-        heights = ROW_V[UPPER_ROW + 1 :]
-        return UPPER_ROW + 1 + float(np.interp(-v, -heights, np.arange(len(heights))))
-    heights = ROW_V[: UPPER_ROW + 1]
-    if v < MOUTH_V:
-        return row_of(v, lower=True)
-    return float(np.interp(-v, -heights, np.arange(len(heights))))
+def rows_of(v: np.ndarray, *, lower: np.ndarray | bool = False) -> np.ndarray:
+    """Fractional rows of heights; `lower` says on which lip those at MOUTH_V are."""
+    # The lower lip's edge is told from the upper's by a step too small to see.
+    heights = ROW_V.copy()
+    heights[UPPER_ROW + 1] -= 1e-9
+    return np.interp(np.where(lower & (v == MOUTH_V), 1e-9, 0) - v, -heights, np.arange(ROWS))
 
 
-def column_of(u: float) -> float:
-    """Fractional column of |u| <= FLAT_U."""
-    offset = float(np.interp(abs(u), FRONT_U, np.arange(len(FRONT_U))))
+def columns_of(u: np.ndarray) -> np.ndarray:
+    """Fractional columns of |u| <= FLAT_U."""
+    offset = np.interp(np.abs(u), FRONT_U, np.arange(len(FRONT_U)))
     return HALF_COLUMNS - 1 + np.sign(u) * offset

@@ -15,8 +15,8 @@ from norface.synthetic.head import (
     MOUTH_HALF_WIDTH,
     MOUTH_V,
     ROWS,
-    column_of,
-    row_of,
+    columns_of,
+    rows_of,
 )
 from norface.synthetic.identity import Look
 from norface.synthetic.materials import lid_edges
@@ -27,11 +27,11 @@ _JAW_V = np.array([-0.02, -0.2, -0.38, -0.55, -0.72, -0.87])
 "Heights at which the outline is followed on each side, ear to jaw corner."
 _CHIN_U = np.array([-0.36, -0.19, 0.0, 0.19, 0.36])
 "Where the lower edge of the chin is followed."
-_JAW_ROWS = np.array([round(row_of(v)) for v in _JAW_V])
-_CHIN_COLUMNS = np.array([round(column_of(u)) for u in _CHIN_U])
+_JAW_ROWS = rows_of(_JAW_V).round().astype(int)
+_CHIN_COLUMNS = columns_of(_CHIN_U).round().astype(int)
 _REACH = int((MATERIAL[_JAW_ROWS[0], HALF_COLUMNS:, 0] < 0.98).sum())
 "Columns from the middle to before the ear."
-_CHIN_ROWS = (round(row_of(-0.98)), round(row_of(-1.28)))
+_CHIN_ROWS = rows_of(np.array([-0.98, -1.28])).round().astype(int)
 
 
 def _brow(look: Look, share: float) -> tuple[float, float]:
@@ -67,8 +67,9 @@ def inner_spots(look: Look, lids: np.ndarray) -> list[tuple[float, float, bool]]
 
 def sample_grid(mesh: np.ndarray, spots: list[tuple[float, float, bool]]) -> np.ndarray:
     """(P, D): a grid attribute (ROWS, COLUMNS, D) at spots (u, v, lower), |u| <= FLAT_U + 0.1."""
-    row = np.array([row_of(v, lower=lower) for _, v, lower in spots])
-    column = np.array([column_of(u) for u, _, _ in spots])
+    u, v, lower = np.array(spots).T
+    row = rows_of(v, lower=lower > 0)
+    column = columns_of(u)
     r, c = np.minimum(row.astype(int), ROWS - 2), np.minimum(column.astype(int), COLUMNS - 2)
     fr, fc = (row - r)[:, None], (column - c)[:, None]
     top = mesh[r, c] * (1 - fc) + mesh[r, c + 1] * fc

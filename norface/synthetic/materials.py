@@ -8,19 +8,24 @@ import numba
 
 from norface.synthetic.head import EYE_U, MOUTH_HALF_WIDTH, MOUTH_V
 
-_SIDE = 256
+_BITS = 8
+_SIDE = 1 << _BITS
+_MASK = _SIDE - 1
 
 
 @numba.njit(inline="always")
 def noise_at(noise, layer, u, v):
-    """Bilinear, tiled; one period a unit of (u, v)."""
-    x, y = u * _SIDE, v * _SIDE
-    x0, y0 = math.floor(x), math.floor(y)
-    fx, fy = x - x0, y - y0
-    i, j = int(y0) & (_SIDE - 1), int(x0) & (_SIDE - 1)
-    i1, j1 = (i + 1) & (_SIDE - 1), (j + 1) & (_SIDE - 1)
-    top = noise[layer, i, j] * (1 - fx) + noise[layer, i, j1] * fx
-    low = noise[layer, i1, j] * (1 - fx) + noise[layer, i1, j1] * fx
+    """Bilinear, tiled; one period a unit of (u, v). noise: textures.NOISE, flat; |u|, |v| < 4096."""
+    # Whole periods are added so that rounding to zero rounds down.
+    x, y = u * _SIDE + 1048576.0, v * _SIDE + 1048576.0
+    j, i = int(x), int(y)
+    fx, fy = x - j, y - i
+    top_row = (layer << (2 * _BITS)) | ((i & _MASK) << _BITS)
+    low_row = (layer << (2 * _BITS)) | (((i + 1) & _MASK) << _BITS)
+    j1 = (j + 1) & _MASK
+    j &= _MASK
+    top = noise[top_row | j] * (1 - fx) + noise[top_row | j1] * fx
+    low = noise[low_row | j] * (1 - fx) + noise[low_row | j1] * fx
     return top * (1 - fy) + low * fy
 
 

@@ -53,17 +53,10 @@ def _tone(value):
 
 
 @numba.njit(inline="always")
-def _lambert(nx, ny, nz, light, wrap, channel):
-    """Light of one colour channel on a matt surface. light (6, 3): see renderer.light_rows."""
-    key = (nx * light[0, 0] + ny * light[0, 1] + nz * light[0, 2] + wrap) / (1 + wrap)
-    fill = nx * light[2, 0] + ny * light[2, 1] + nz * light[2, 2]
-    sky = 0.5 + 0.5 * ny
-    total = light[4, channel] * sky + light[5, channel] * (1 - sky)
-    if key > 0:
-        total += light[1, channel] * key
-    if fill > 0:
-        total += light[3, channel] * fill
-    return total
+def _light(key, fill, sky, light, channel):
+    """Light of one colour channel. light (6, 3): see renderer.light_rows."""
+    even = light[4, channel] * sky + light[5, channel] * (1 - sky)
+    return even + light[1, channel] * max(key, 0.0) + light[3, channel] * fill
 
 
 @numba.njit(inline="always")
@@ -154,7 +147,7 @@ def shade(
             size = 1.0 / math.sqrt(vx * vx + vy * vy + vz * vz)
             vx, vy, vz = vx * size, vy * size, vz * size
             kind = kinds[t]
-            gloss, power, wrap = 0.0, 22.0, 0.0
+            gloss, power, soft = 0.0, 22.0, False
             if kind <= MOUTH:
                 a, half = abs(u), 1 if u > 0 else 0
                 # The ray from the camera, in head space, for what lies behind openings.
@@ -248,7 +241,7 @@ def shade(
                                 lit *= deep
                                 g *= 0.5 + 0.5 * deep
                                 b *= 0.5 + 0.5 * deep
-                        wrap = 0.32
+                        soft = True
                     if cover > 0:
                         r = r * (1 - cover) + cover * look.hair_r * tint
                         g = g * (1 - cover) + cover * look.hair_g * tint
@@ -275,7 +268,7 @@ def shade(
                         0.96 * look.skin_g * tint,
                         0.95 * look.skin_b * tint,
                     )
-                    wrap = 0.25
+                    soft = True
                 # The head's shadow on the neck.
                 lit = 1 - 0.55 * step(v, -1.5, -1.0)
             elif kind == EAR:
@@ -285,7 +278,7 @@ def shade(
                     look.skin_g * 0.92 * (1 - dark),
                     look.skin_b * 0.92 * (1 - dark),
                 )
-                wrap = 0.35
+                soft = True
                 lit = 0.9
             elif kind == CURTAIN:
                 tint, strand = _hair(u, v, look, noise)
@@ -312,10 +305,16 @@ def shade(
                     * (0.16 + 0.5 * rim**4)
                     * _gloss(nx, ny, nz, vx, vy, vz, light, power)
                 )
-            # Skin lets red light pass further round than blue.
-            r = r * lit * _lambert(nx, ny, nz, light, 1.15 * wrap, 0) + shine * light[1, 0]
-            g = g * lit * _lambert(nx, ny, nz, light, 0.75 * wrap, 1) + shine * light[1, 1]
-            b = b * lit * _lambert(nx, ny, nz, light, 0.6 * wrap, 2) + shine * light[1, 2]
+            key = nx * light[0, 0] + ny * light[0, 1] + nz * light[0, 2]
+            fill = max(nx * light[2, 0] + ny * light[2, 1] + nz * light[2, 2], 0.0)
+            sky = 0.5 + 0.5 * ny
+            key_r = key_g = key_b = key
+            if soft:
+                # Skin lets red light pass further round than blue.
+                key_r, key_g, key_b = (key + 0.37) / 1.37, (key + 0.24) / 1.24, (key + 0.19) / 1.19
+            r = r * lit * _light(key_r, fill, sky, light, 0) + shine * light[1, 0]
+            g = g * lit * _light(key_g, fill, sky, light, 1) + shine * light[1, 1]
+            b = b * lit * _light(key_b, fill, sky, light, 2) + shine * light[1, 2]
             out[py, px, 0] = gamma[int(_tone(r) * 4096)]
             out[py, px, 1] = gamma[int(_tone(g) * 4096)]
             out[py, px, 2] = gamma[int(_tone(b) * 4096)]

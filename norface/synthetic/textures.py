@@ -47,7 +47,7 @@ def build_noise() -> np.ndarray:
     )
 
 
-NOISE = build_noise()
+NOISE = build_noise().ravel()
 
 _U, _V = np.meshgrid(
     np.linspace(*RELIEF_U, RELIEF_SHAPE[1]), np.linspace(*RELIEF_V[::-1], RELIEF_SHAPE[0])
