@@ -33,6 +33,10 @@ class ClassifierConfig(Config):
     output_moe: bool = True
     "M_o, an MoE block over the streams together; false = identity (Table 11)."
 
+    centre_streams: bool = False
+    "Subtract each stream's mean face over the train subjects, divide by its spread: aligned faces"
+    "differ little, and a small network trained from nothing then sees what differs."
+
     @property
     def side(self) -> int:
         """Side of the pictures that E_f reads."""
@@ -49,6 +53,24 @@ class TokenExtractor(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.norm(self.encoder(images).mean(dim=1))
+
+
+class StreamCentre(nn.Module):
+    """Pictures of each stream, -1..1 => their difference from its mean face, of unit spread."""
+
+    def __init__(self, streams: int, side: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(streams, 3, side, side))
+        self.register_buffer("std", torch.ones(streams))
+
+    def fit(self, images: torch.Tensor) -> None:
+        """Take mean and spread of the train subjects' pictures (N, streams, 3, S, S)."""
+        self.mean.copy_(images.mean(dim=0))
+        spread = (images - self.mean.to(images.device)).square().mean(dim=(0, 2, 3, 4)).sqrt()
+        self.std.copy_(spread.clamp_min(1e-3))
+
+    def forward(self, images: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        return [(x - self.mean[i]) / self.std[i] for i, x in enumerate(images)]
 
 
 class FeatureAdapter(nn.Module):
@@ -102,6 +124,7 @@ class Classifier(nn.Module):
         else:
             self.extractor = ConvExtractor(config.conv)
             width = config.conv.width
+        self.centre = StreamCentre(image_streams, config.side) if config.centre_streams else None
         self.adapter = FeatureAdapter(feature_width, width) if feature_width else None
         streams = image_streams + bool(feature_width)
         inputs = [MixtureOfExperts(width, config.moe) for _ in range(streams)]
@@ -124,6 +147,8 @@ class Classifier(nn.Module):
         noise: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, list[RouterStatistics]]:
         """`noise`: standard normal (N, *router_shape) keyed by sample, in training only."""
+        if self.centre is not None:
+            images = self.centre(images)
         # One pass over all streams: E_f is shared, and a larger batch is the faster one.
         parts = list(self.extractor(torch.cat(list(images))).chunk(len(images)))
         if self.adapter is not None:

@@ -14,7 +14,7 @@ class ConvConfig(Config):
 
     side: int = Field(64, gt=0)
     "Side of the picture in pixels."
-    channels: list[int] = Field([16, 32, 64, 96], min_length=1)
+    channels: list[int] = Field([16, 32, 48], min_length=1)
     "Channels of the stages; each halves the side."
     blocks: int = Field(1, ge=0)
     "Residual 3x3 convolutions after each halving but the first."
@@ -72,6 +72,7 @@ class ConvExtractor(nn.Module):
         self.body = nn.Sequential(*layers)
         places = (config.side // 2 ** len(config.channels)) ** 2
         self.project = nn.Linear(before * places, config.width)
+        nn.init.kaiming_normal_(self.project.weight, nonlinearity="linear")
         self.norm = nn.LayerNorm(config.width)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -57,6 +57,12 @@ class ExpertMLP(nn.Sequential):
 
     def __init__(self, width: int, hidden: int):
         super().__init__(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        # Blocks follow one another without a residual path: torch's own start would shrink the
+        # differences between samples threefold in each, and small trainings would not get going.
+        nn.init.kaiming_normal_(self[0].weight, nonlinearity="relu")
+        nn.init.kaiming_normal_(self[2].weight, nonlinearity="linear")
+        for layer in (self[0], self[2]):
+            nn.init.zeros_(layer.bias)
 
 
 class Router(nn.Module):

@@ -24,7 +24,7 @@ from norface.errors import ConfigError
 from norface.evaluation.predictions import require_keys, tabulate
 from norface.evaluation.statistics import MAIN_METRIC
 from norface.evaluation.summary import score_table
-from norface.images import make_grid
+from norface.images import make_grid, to_image
 from norface.losses.classification import (
     detection_loss,
     emotion_loss,
@@ -113,6 +113,9 @@ class ClaStage(Stage):
         train = self.rows["train"]
         if model.adapter is not None and features is not None:
             model.adapter.fit(torch.from_numpy(features[train]))
+        if model.centre is not None:
+            some = train[np.linspace(0, len(train) - 1, min(len(train), 1000)).astype(int)]
+            model.centre.fit(to_image(np.stack([self.streams.read(int(row)) for row in some])))
         self.model = self.backend.prepare(model)
         self.bare: Classifier = self.backend.unwrap(self.model)  # type: ignore[assignment]
         self.class_weights = None
