@@ -178,9 +178,9 @@ def test_landmarks_are_ordered_from_left_to_right_and_lie_on_the_face():
         assert p.shape == (68, 2) and p.min() > 0 and p.max() < 1.02
         assert np.all(np.diff(p[17:27, 0]) > 0) and np.all(np.diff(p[31:36, 0]) > 0)
         assert np.all(np.diff(p[5:12, 0]) > 0) and p[8, 1] == p[:17, 1].max()
-        assert np.all(p[37:39, 1] < p[40:42, 1].min()) and np.all(
-            p[61:64, 1] < p[67:64:-1, 1] + 2e-3
-        )
+        assert np.all(p[37:39, 1] < p[40:42, 1].min())
+        # Closed lips touch: within a pixel of a 256 picture.
+        assert np.all(p[61:64, 1] < p[67:64:-1, 1] + 1 / 256)
 
 
 def test_the_truth_of_a_target_is_its_own_picture_when_it_does_the_same():
