@@ -58,6 +58,9 @@ class TokenExtractor(nn.Module):
 class StreamCentre(nn.Module):
     """Pictures of each stream, -1..1 => their difference from its mean face, of unit spread."""
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, streams: int, side: int):
         super().__init__()
         self.register_buffer("mean", torch.zeros(streams, 3, side, side))

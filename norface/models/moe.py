@@ -56,12 +56,13 @@ class ExpertMLP(nn.Sequential):
     """(B, width) => (B, width): linear, GELU, linear."""
 
     def __init__(self, width: int, hidden: int):
-        super().__init__(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        first, second = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        super().__init__(first, nn.GELU(), second)
         # Blocks follow one another without a residual path: torch's own start would shrink the
         # differences between samples threefold in each, and small trainings would not get going.
-        nn.init.kaiming_normal_(self[0].weight, nonlinearity="relu")
-        nn.init.kaiming_normal_(self[2].weight, nonlinearity="linear")
-        for layer in (self[0], self[2]):
+        nn.init.kaiming_normal_(first.weight, nonlinearity="relu")
+        nn.init.kaiming_normal_(second.weight, nonlinearity="linear")
+        for layer in (first, second):
             nn.init.zeros_(layer.bias)
 
 

@@ -15,7 +15,7 @@ from norface.errors import CorpusError
 from norface.tracking import METRICS_FILE, read_facts, read_metrics
 
 REPORT_FILE = "report.html"
-NO_CURVE = ("step", "images", "time", "lr", "data_wait_share")
+NO_CURVE = ("step", "images", "time", "lr", "data_wait_share", "images_per_second")
 STAGE_NAMES = {
     "nor": "Normalization network (F_nor)",
     "cla": "Classification network (F_cla)",

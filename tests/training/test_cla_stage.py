@@ -150,6 +150,13 @@ def test_it_learns_and_keeps_the_epoch_that_was_best_on_validation_subjects(make
     assert right.mean() > 0.8
 
 
+def test_evaluate_predicts_for_a_run_folder(make_config, capsys):
+    folder = run_stage(ClaStage, make_config("epochs=1"))
+    assert main(["evaluate", str(folder)]) == 0
+    assert "24 frames of 3 persons" in capsys.readouterr().out
+    assert (folder / "predictions.parquet").exists()
+
+
 def test_nothing_depends_on_the_labels_of_test_subjects(corpus, backend, make_config, tmp_path):
     config = make_config()
     test = [subject for _, subject in ClaStage(config, backend).fold.test]
