@@ -1,4 +1,8 @@
-"""Deferred shading: what each sample sees => its colour, gamma-coded."""
+"""Deferred shading: what each sample sees => its colour, gamma-coded.
+
+Numba keeps the compiled code beside this file and renews it when this file changes, but not when
+materials.py does, whose functions are compiled into it: touch this file after editing that one.
+"""
 
 from __future__ import annotations
 
