@@ -22,7 +22,7 @@ import pandas as pd
 from pydantic import Field, field_validator
 
 from norface.config import Config
-from norface.errors import ConfigError
+from norface.errors import ConfigError, LaunchError
 from norface.evaluation.predictions import read_predictions, write_predictions
 from norface.evaluation.statistics import MAIN_METRIC, compare_settings
 from norface.evaluation.summary import Folds, align_columns, format_summary, sum_folds, summarize
@@ -87,8 +87,8 @@ def fold_config(config: CrossvalConfig, setting: str, seed: int, fold: str) -> C
     data = {"fold": fold, "normalized": chosen.normalized, "features": chosen.features}
     return config.cla.model_copy(
         update={
-            "name": fold,
-            "root": config.folder / setting / f"seed{seed}",
+            "name": str(Path(config.name) / setting / f"seed{seed}" / fold),
+            "root": config.root,
             "seed": seed,
             "data": config.cla.data.model_copy(update=data),
         }
@@ -111,9 +111,16 @@ def list_folds(config: CrossvalConfig) -> list[str]:
 def cross_validate(config: CrossvalConfig) -> dict[str, Any]:
     """Train what is missing and summarize. Returns the contents of crossval.json.
 
+    One process; several ranks are for single folds (`norface train cla`). Raises LaunchError.
+
     {"settings": {name: summary}, "differences": {"b - a": interval}, "seconds": {name: mean of a
     fold}, ...}; without "settings" while other jobs' folds are still missing.
     """
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
+        raise LaunchError(
+            "crossval runs in one process; give folds to several jobs with only=[...], or train"
+            " single folds on several ranks with norface train cla"
+        )
     names = list_folds(config)
     with open_run(
         config.folder, kind="crossval", tracking=config.tracking, root=config.root, config=config

@@ -66,20 +66,24 @@ def draw_targets(summaries: Mapping[str, Mapping[str, Any]], metric: str) -> str
 def draw_curves(
     curves: Mapping[str, Sequence[tuple[float, float]]], *, label: str, log_scale: bool = False
 ) -> str:
-    """Named curves of (images, value) in one picture."""
+    """Named curves of (images, value) in one picture; the folds of a setting share a colour."""
     figure = Figure(figsize=(4.6, 2.5))
     axes = figure.subplots()
-    for number, (name, points) in enumerate(curves.items()):
-        x, y = zip(*points, strict=True)
-        marker = "o" if len(points) == 1 else None
-        colour = COLOURS[(number + 1) % len(COLOURS)]
-        axes.plot(x, y, color=colour, linewidth=1.5, label=name, marker=marker)
+    groups = list(dict.fromkeys(name.partition("/seed")[0] for name in curves))
+    for number, group in enumerate(groups):
+        colour, label_once = COLOURS[(number + 1) % len(COLOURS)], group
+        for name, points in curves.items():
+            if name.partition("/seed")[0] == group:
+                x, y = zip(*points, strict=True)
+                marker = "o" if len(points) == 1 else None
+                axes.plot(x, y, color=colour, linewidth=1.4, label=label_once, marker=marker)
+                label_once = "_nolegend_"
     if log_scale:
         axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set_title(label, loc="left")
     axes.set_xlabel("pictures")
-    if 1 < len(curves) <= 8:
+    if 1 < len(groups) <= 8:
         axes.legend(frameon=False, fontsize=8)
     return to_svg(figure)
 
