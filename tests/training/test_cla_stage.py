@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,13 +19,15 @@ from norface.data.loader import Draw
 from norface.data.shards import ShardIndex
 from norface.errors import ConfigError, CorpusError
 from norface.evaluation.predictions import read_predictions
-from norface.evaluation.protocols import predict_fold
+from norface.evaluation.protocols import CrossvalConfig, predict_fold
 from norface.models.classifier import load_classifier
 from norface.tracking import read_metrics
 from norface.training.backends.base import BackendConfig, build_backend
 from norface.training.run import run_stage
 from norface.training.stages.cla import ClaStage
 from norface.training.stages.cla_config import ClaConfig
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "cla"
 
 
 @pytest.fixture(scope="module")
@@ -223,3 +226,10 @@ def test_crossval_compares_settings_and_trains_nothing_twice(corpus, tmp_path, c
     before = [path.stat().st_mtime_ns for path in paths]
     assert main(words) == 0
     assert [path.stat().st_mtime_ns for path in paths] == before
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_committed_configs_are_valid_and_use_a_cosine(path):
+    config = load_config(CrossvalConfig, path)
+    assert config.cla.schedule.kind == "cosine"
+    assert config.cla.augment.flip == 0.5
