@@ -77,6 +77,18 @@ def sample_grid(mesh: np.ndarray, spots: list[tuple[float, float, bool]]) -> np.
     return top * (1 - fr) + low * fr
 
 
+def close_lips(marks: np.ndarray) -> None:
+    """Lips that press on one another meet half way: changes the 68 landmarks (68, 2) in place.
+
+    The mesh's lips may pass through each other by a fraction of a pixel; a person who marks the
+    picture sees one line. y points down; open lips stay as they are.
+    """
+    upper, lower = np.array([61, 62, 63]), np.array([67, 66, 65])
+    crossed = marks[upper, 1] > marks[lower, 1]
+    upper, lower = upper[crossed], lower[crossed]
+    marks[upper, 1] = marks[lower, 1] = (marks[upper, 1] + marks[lower, 1]) / 2
+
+
 def contour(projected: np.ndarray) -> np.ndarray:
     """(17, 2): the jaw's outline. projected (ROWS, COLUMNS, 2): x right, y down, any scale.
 

@@ -275,6 +275,7 @@ def render(parameters: FaceParameters, side: int) -> RenderedFace:
     grid = vertices[:_HEAD_VERTICES, :2].reshape(ROWS, COLUMNS, 2)
     outline = landmarks.contour(grid) / samples
     marks = np.concatenate([outline, move_points(matrix, inner)])
+    landmarks.close_lips(marks)
     turned = math.degrees(math.atan2(matrix[1, 0], matrix[0, 0]))
     return RenderedFace(_finish(pixels, parameters), marks, (yaw, pitch, roll + turned))
 

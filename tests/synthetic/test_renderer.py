@@ -16,6 +16,7 @@ from norface.synthetic.corpus import (
     render,
     render_batch,
 )
+from norface.synthetic.landmarks import close_lips
 
 PERSON = 200_016
 BROWS, RIGHT_BROW, EYES = slice(17, 27), slice(22, 27), slice(36, 48)
@@ -179,8 +180,15 @@ def test_landmarks_are_ordered_from_left_to_right_and_lie_on_the_face():
         assert np.all(np.diff(p[17:27, 0]) > 0) and np.all(np.diff(p[31:36, 0]) > 0)
         assert np.all(np.diff(p[5:12, 0]) > 0) and p[8, 1] == p[:17, 1].max()
         assert np.all(p[37:39, 1] < p[40:42, 1].min())
-        # Closed lips touch: within a pixel of a 256 picture.
-        assert np.all(p[61:64, 1] < p[67:64:-1, 1] + 1 / 256)
+        assert np.all(p[61:64, 1] <= p[67:64:-1, 1])
+
+
+def test_crossed_lips_meet_half_way_and_open_lips_stay():
+    marks = np.zeros((68, 2))
+    marks[61:64, 1], marks[67:64:-1, 1] = [0.70, 0.72, 0.60], [0.68, 0.80, 0.60]
+    close_lips(marks)
+    np.testing.assert_allclose(marks[61:64, 1], [0.69, 0.72, 0.60])
+    np.testing.assert_allclose(marks[67:64:-1, 1], [0.69, 0.80, 0.60])
 
 
 def test_the_truth_of_a_target_is_its_own_picture_when_it_does_the_same():

@@ -1,0 +1,115 @@
+"""Shards that are cut, foreign or contradictory are named, never read as something else."""
+
+import io
+import tarfile
+
+import pandas as pd
+import pytest
+import webdataset
+from coloured_faces import make_record
+
+from norface.data.shards import ShardIndex, write_index
+from norface.errors import CorpusError
+
+
+def tar_of(path, members):
+    """A tar of (name, bytes) written by Python's own library."""
+    with tarfile.open(path, "w") as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.75, 0.999])
+def test_a_tar_cut_anywhere_is_damaged_for_the_index_builder_and_for_the_reader(
+    write_shards, share
+):
+    index = write_shards(4)
+    path = index.folders[0] / "shard-000000.tar"
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data.rstrip(b"\0")) * share)])
+    with pytest.raises(CorpusError, match="shard-000000.tar: .*(cut|damaged)"):
+        write_index(index.folders[0])
+    with pytest.raises(CorpusError, match="shard-000000.tar: is .* bytes, its index says"):
+        ShardIndex.open(index.folders[0]).read_pixels(0)
+
+
+def test_a_tar_cut_between_two_samples_is_noticed(write_shards):
+    index = write_shards(4)
+    path = index.folders[0] / "shard-000000.tar"
+    boundary = int(index.table["image_offset"][2]) - 512
+    path.write_bytes(path.read_bytes()[:boundary])
+    with pytest.raises(CorpusError, match=f"cut or damaged at byte {boundary}"):
+        write_index(index.folders[0])
+
+
+@pytest.mark.parametrize("name", ["/etc/k.jpg", "../k.jpg", "a/k.jpg", ".k.jpg"])
+def test_a_member_with_a_path_is_refused(tmp_path, name):
+    tar_of(tmp_path / "shard-000000.tar", [(name, b"x"), (name[:-3] + "json", b"{}")])
+    with pytest.raises(CorpusError, match=f"member '{name}' is not a plain file name"):
+        write_index(tmp_path)
+
+
+def test_a_link_is_refused(tmp_path):
+    with tarfile.open(tmp_path / "shard-000000.tar", "w") as tar:
+        info = tarfile.TarInfo("k.jpg")
+        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(info)
+    with pytest.raises(CorpusError, match="member 'k.jpg' is not a plain file"):
+        write_index(tmp_path)
+
+
+def test_members_that_do_not_belong_together_are_refused(tmp_path):
+    record = make_record(1)
+    path = tmp_path / "shard-000000.tar"
+    tar_of(path, [("a.jpg", record.image), ("b.json", record.to_json())])
+    with pytest.raises(CorpusError, match="a.jpg is followed by b.json"):
+        write_index(tmp_path)
+    tar_of(path, [("a.jpg", record.image), ("a.json", record.to_json())])
+    with pytest.raises(CorpusError, match="a: its json says synthetic_S0001_c_1"):
+        write_index(tmp_path)
+    tar_of(path, [("a.jpg", record.image), ("a.json", b"{")])
+    with pytest.raises(CorpusError, match="shard-000000.tar: a: a sample's json is damaged"):
+        write_index(tmp_path)
+    tar_of(path, [("a.jpg", record.image)])
+    with pytest.raises(CorpusError, match="the shard ends before a.json"):
+        write_index(tmp_path)
+
+
+def test_tars_of_plain_webdataset_can_be_indexed(tmp_path):
+    records = [make_record(number, split="train") for number in range(3)]
+    with webdataset.TarWriter(str(tmp_path / "part-0.tar")) as writer:
+        for one in records:
+            writer.write({"__key__": one.key, "jpg": one.image, "json": one.to_json()})
+    write_index(tmp_path)
+    index = ShardIndex.open(tmp_path)
+    assert [index.read_record(row) for row in range(3)] == records and index.side == 16
+
+
+def test_folders_without_shards_and_broken_indexes_are_named(tmp_path, write_shards):
+    with pytest.raises(CorpusError, match="no shards in this folder"):
+        ShardIndex.open(tmp_path / "nowhere")
+    folder = write_shards(3).folders[0]
+    (folder / "index.parquet").write_bytes(b"not parquet")
+    with pytest.raises(CorpusError, match="index.parquet: damaged, or no index"):
+        ShardIndex.open(folder)
+    pd.DataFrame({"key": ["a"]}).to_parquet(folder / "index.parquet")
+    with pytest.raises(CorpusError, match="index.parquet: damaged, or no index"):
+        ShardIndex.open(folder)
+
+
+def test_a_missing_shard_and_a_damaged_picture_are_named(write_shards):
+    index = write_shards(6)
+    path = index.folders[0] / "shard-000000.tar"
+    data = bytearray(path.read_bytes())
+    start = int(index.table["image_offset"][1])
+    data[start : start + 300] = bytes(300)
+    path.write_bytes(data)
+    with pytest.raises(
+        CorpusError, match="shard-000000.tar: synthetic_S0001_c_1: .*not a readable"
+    ):
+        index.read_pixels(1)
+    (index.folders[0] / "shard-000001.tar").unlink()
+    with pytest.raises(CorpusError, match="shard-000001.tar: cannot be read"):
+        index.read_pixels(5)
