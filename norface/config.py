@@ -16,7 +16,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -112,7 +111,7 @@ def set_key(values: dict[str, Any], path: list[str], value: Any) -> None:
 def describe(error: ValidationError, schema: type[Config]) -> str:
     """The first problem of a validation in one line, with the valid choices."""
     first = error.errors()[0]
-    path = ".".join(str(part) for part in first["loc"]) or "(top level)"
+    path = ".".join(_drop_tags(schema, first["loc"])) or "(top level)"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         owner = find_schema(schema, first["loc"][:-1])
@@ -129,24 +128,39 @@ def describe(error: ValidationError, schema: type[Config]) -> str:
 
 def find_schema(schema: type[Config], path: Sequence[str | int]) -> type[Config] | None:
     """The Config class that holds the key at `path`, if there is one."""
-    found: type[Config] | None = schema
+    found: list[type[Config]] = [schema]
     for part in path:
-        if found is None or str(part) not in found.model_fields:
-            # The tag of a discriminated union, a list position or a mapping key: stay where we are.
-            continue
-        found = first_schema(found.model_fields[str(part)].annotation)
-    return found
+        if found and str(part) in found[0].model_fields:
+            found = list_schemas(found[0].model_fields[str(part)].annotation)
+        else:
+            # A list position or a mapping key stays where we are; a tag chooses one of several.
+            found = [one for one in found if _is_tag(one, part)] or found
+    return found[0] if found else None
 
 
-def first_schema(annotation: Any) -> type[Config] | None:
-    """The first Config class inside a type such as `Inner | None` or `list[Inner]`."""
+def _is_tag(schema: type[Config], part: str | int) -> bool:
+    """Whether `part` is what a field `kind: Literal[...]` of this class may hold."""
+    kind = schema.model_fields.get("kind")
+    return kind is not None and part in typing.get_args(kind.annotation)
+
+
+def _drop_tags(schema: type[Config], path: Sequence[str | int]) -> list[str]:
+    """The parts of a path that a user wrote: without the tags that pydantic adds."""
+    kept: list[str] = []
+    for number, part in enumerate(path):
+        owner = find_schema(schema, path[:number])
+        is_key = owner is None or part in owner.model_fields
+        if is_key or not _is_tag(find_schema(schema, path[: number + 1]) or Config, part):
+            kept.append(str(part))
+    return kept
+
+
+def list_schemas(annotation: Any) -> list[type[Config]]:
+    """The Config classes inside a type such as `Inner | None` or `list[Inner]`, in their order."""
     if isinstance(annotation, type) and issubclass(annotation, Config):
-        return annotation
-    if typing.get_origin(annotation) is not None or isinstance(annotation, types.UnionType):
-        for inner in typing.get_args(annotation):
-            if (found := first_schema(inner)) is not None:
-                return found
-    return None
+        return [annotation]
+    inner = typing.get_args(annotation)
+    return [schema for one in inner for schema in list_schemas(one)]
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

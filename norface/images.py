@@ -41,6 +41,23 @@ def to_pixels(image: torch.Tensor) -> np.ndarray:
     return np.moveaxis(scaled.byte().numpy(), -3, -1).copy()
 
 
+def resize_images(images: torch.Tensor, side: int) -> torch.Tensor:
+    """images (N, C, H, W) => (N, C, side, side), areas are averaged when shrinking."""
+    from torch.nn import functional
+
+    height, width = images.shape[-2:]
+    if (height, width) == (side, side):
+        return images
+    if height % side == 0 and width % side == 0:
+        return functional.avg_pool2d(images, (height // side, width // side))
+    shrinks = side < height or side < width
+    # Interpolation in bf16 loses the antialiasing filter's precision, so it is done in fp32.
+    resized = functional.interpolate(
+        images.float(), (side, side), mode="bilinear", align_corners=False, antialias=shrinks
+    )
+    return resized.to(images.dtype)
+
+
 def decode_jpeg(data: bytes, name: str = "JPEG") -> np.ndarray:
     """Bytes of a shard's aligned JPEG => pixels (H, W, 3). Raises CorpusError naming `name`."""
     found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None

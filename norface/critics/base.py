@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
@@ -177,21 +176,6 @@ def read_features(
             seen[trunk] = critic.look(images)
         features[kind] = critic.read(seen[trunk])
     return features
-
-
-def resize_images(images: torch.Tensor, side: int) -> torch.Tensor:
-    """images (N, C, H, W) => (N, C, side, side), areas are averaged when shrinking."""
-    height, width = images.shape[-2:]
-    if (height, width) == (side, side):
-        return images
-    if height % side == 0 and width % side == 0:
-        return F.avg_pool2d(images, (height // side, width // side))
-    shrinks = side < height or side < width
-    # Interpolation in bf16 loses the antialiasing filter's precision, so it is done in fp32.
-    resized = F.interpolate(
-        images.float(), (side, side), mode="bilinear", align_corners=False, antialias=shrinks
-    )
-    return resized.to(images.dtype)
 
 
 def find_weights(choice: CriticChoice, packaged: str | None = None, advice: str = "") -> Path:

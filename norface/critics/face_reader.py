@@ -1,192 +1,19 @@
-"""The small networks of the synthetic world: one that reads faces, one that knows people.
-
-Both look at 64x64 pictures. They stand in for the judges of the paper where a lab has no weights:
-FaceReader for the landmark detector, the expression embedding and the eyebrow coefficients,
-IdentityNetwork for ArcFace and for VGG's feature maps. `norface train critic` trains them.
-"""
+"""The small networks of the synthetic world as critics (see models/face_networks.py)."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
-from pydantic import Field
-from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from norface.config import Config
-from norface.critics.base import Card, Critic, CriticChoice, find_weights, resize_images
-from norface.data.labels import ACTION_UNITS
+from norface.critics.base import Card, Critic, CriticChoice, find_weights
 from norface.errors import WeightsError
+from norface.models.face_networks import UNITS, FaceReader, IdentityNetwork, load_face_network
 
-UNITS = tuple(ACTION_UNITS)
-"Action units in the order of FaceReader's intensities."
 BROW_UNITS = (1, 2, 4)
 "The units that move the brows."
 CONTOUR = list(range(17))
 "Points of the jaw line among the 68."
-
-
-class FaceNetworkConfig(Config):
-    """Size of one of the small networks."""
-
-    kind: Literal["reader", "identity"] = "reader"
-    "reader: landmarks, action-unit intensities, pose. identity: an embedding of the person."
-    side: int = Field(64, ge=32)
-    "Side of the pictures that it looks at; others are resized to it."
-    channels: tuple[int, ...] = (24, 48, 96, 128)
-    "Channels at side/2, side/4, side/8, side/16."
-    blocks: tuple[int, ...] = (1, 1, 2, 1)
-    "Residual convolutions at each of these sizes."
-    hidden: int = Field(192, gt=0)
-    "Width of the layer between the last map and the outputs."
-    embedding: int = Field(64, gt=0)
-    "Length of the identity embedding."
-    seed: int = 0
-    "Of the initial weights."
-
-
-class ResidualConvolution(nn.Module):
-    """x => relu(x + norm(conv3x3(x))), same shape."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.norm(self.conv(x)))
-
-
-class FaceTrunk(nn.Module):
-    """Images (N, 3, S, S), -1..1 => a feature map a size, down to (N, C, side/16, side/16)."""
-
-    def __init__(self, config: FaceNetworkConfig):
-        super().__init__()
-        stages, width = [], 3
-        for channels, blocks in zip(config.channels, config.blocks, strict=True):
-            down = [
-                nn.Conv2d(width, channels, 3, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(channels),
-                nn.ReLU(),
-            ]
-            stages.append(
-                nn.Sequential(*down, *(ResidualConvolution(channels) for _ in range(blocks)))
-            )
-            width = channels
-        self.side = config.side
-        self.stages = nn.ModuleList(stages)
-        self.flat = width * (config.side // 2 ** len(stages)) ** 2
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Any side is resized (areas averaged when shrinking); returns the map of every stage."""
-        images = resize_images(images, self.side)
-        maps = []
-        for stage in self.stages:
-            images = stage(images)
-            maps.append(images)
-        return maps
-
-
-class FaceReader(nn.Module):
-    """Landmarks, action-unit intensities and pose of a face, whoever it is."""
-
-    def __init__(self, config: FaceNetworkConfig):
-        super().__init__()
-        self.config = config
-        self.trunk = FaceTrunk(config)
-        self.hidden = nn.Sequential(
-            nn.Flatten(), nn.Linear(self.trunk.flat, config.hidden), nn.BatchNorm1d(config.hidden),
-            nn.ReLU(),
-        )  # fmt: skip
-        self.landmarks = nn.Linear(config.hidden, 68 * 2)
-        self.intensity = nn.Linear(config.hidden, len(UNITS))
-        self.pose = nn.Linear(config.hidden, 3)
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """(N, 3, H, W), -1..1 => landmarks (N, 68, 2) in units of the side, intensity (N, 17) in
-        fifths of the scale (1 = intensity 5), pose (N, 3): yaw, pitch, roll, in units of 30
-        degrees."""
-        return self.read(self.trunk(images))
-
-    def read(self, maps: list[Tensor]) -> dict[str, Tensor]:
-        """As `forward`, from the trunk's maps."""
-        hidden = self.hidden(maps[-1])
-        return {
-            "landmarks": self.landmarks(hidden).float().view(-1, 68, 2) + 0.5,
-            "intensity": self.intensity(hidden).float(),
-            "pose": self.pose(hidden).float(),
-        }
-
-
-class IdentityNetwork(nn.Module):
-    """An embedding of the person, the same over expression, pose and light."""
-
-    def __init__(self, config: FaceNetworkConfig):
-        super().__init__()
-        self.config = config
-        self.trunk = FaceTrunk(config)
-        self.embedding = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(self.trunk.flat, config.embedding),
-            nn.BatchNorm1d(config.embedding),
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W), -1..1 => (N, embedding), unit length."""
-        return self.read(self.trunk(images))
-
-    def read(self, maps: list[Tensor]) -> Tensor:
-        """As `forward`, from the trunk's maps."""
-        return F.normalize(self.embedding(maps[-1]).float(), dim=1)
-
-
-def build_face_network(config: FaceNetworkConfig) -> FaceReader | IdentityNetwork:
-    """The network with weights freshly drawn by `config.seed`; torch's own state is left alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        return FaceReader(config) if config.kind == "reader" else IdentityNetwork(config)
-
-
-class CosineMarginHead(nn.Module):
-    """Large-margin softmax over training persons (CosFace, Wang et al. 2018); not exported.
-
-    embedding (N, E) unit length, person (N,) int64 => mean cross-entropy of
-    s (cos - m [own class]).
-    """
-
-    def __init__(self, embedding: int, persons: int, *, scale: float = 24.0, margin: float = 0.2):
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(persons, embedding) * 0.05)
-        self.scale, self.margin = scale, margin
-
-    def forward(self, embedding: Tensor, person: Tensor) -> Tensor:
-        cosine = embedding @ F.normalize(self.weight, dim=1).T
-        own = F.one_hot(person, cosine.shape[1]).to(cosine.dtype)
-        return F.cross_entropy(self.scale * (cosine - self.margin * own), person)
-
-
-def load_face_network(path: Path) -> FaceReader | IdentityNetwork:
-    """The network in a file that stage `critic` exported (half precision inside, float32 here).
-
-    Raises WeightsError for a file of another kind or with missing tensors.
-    """
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        network = build_face_network(FaceNetworkConfig(**json.loads(metadata["network"])))
-        network.load_state_dict(tensors)
-    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise WeightsError(
-            f"{path}: not a critic of the synthetic world ({reason});"
-            " `norface train critic` makes one"
-        ) from None
-    return network.eval()
 
 
 class FaceReaderCritic(Critic):

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from norface.critics.base import Card, Critic, CriticChoice, file_sha256, resize_images
+from norface.critics.base import Card, Critic, CriticChoice, file_sha256
 from norface.errors import WeightsError
+from norface.images import resize_images
 from norface.models.mediapipe import (
     BROW_BLENDSHAPES,
     FACE_OVAL,

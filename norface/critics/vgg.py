@@ -17,8 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from norface.critics.base import Card, Critic, CriticChoice, find_weights, resize_images
+from norface.critics.base import Card, Critic, CriticChoice, find_weights
 from norface.errors import WeightsError
+from norface.images import resize_images
 
 SIDE = 224
 LAST_TWO = (27, 29)

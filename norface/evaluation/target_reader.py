@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from norface.critics.face_reader import FaceNetworkConfig, FaceReader, build_face_network
 from norface.images import to_image
+from norface.models.face_networks import FaceNetworkConfig, FaceReader, build_face_network
 
 
 def train_target_reader(
@@ -18,7 +18,7 @@ def train_target_reader(
 ) -> FaceReader:
     """Fit a small reader to pictures of one person.
 
-    pixels: uint8 (N, S, S, 3); intensity: (N, 17) in the order of face_reader.UNITS, 0..5. Shifts
+    pixels: uint8 (N, S, S, 3); intensity: (N, 17) in the order of face_networks.UNITS, 0..5. Shifts
     of up to two pixels and a little noise keep it from learning the pictures by heart.
     """
     network = build_face_network(FaceNetworkConfig(seed=seed))

@@ -12,10 +12,10 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import ValidationError, model_validator
+from pydantic import Discriminator, Tag, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -24,16 +24,32 @@ from norface.config import Config, describe
 from norface.errors import ConfigError, WeightsError
 from norface.models.decoder import DecoderConfig, FacialDecoder
 from norface.models.merging import ExpressionMerging, MergingConfig
+from norface.models.reader_encoder import ReaderEncoder, ReaderEncoderConfig
 from norface.models.vit import FaceEncoder, VitConfig
 
 METADATA = "norface"
 "The one metadata key of a generator file. One key only: safetensors orders several at random."
 
 
+def _encoder_kind(value: Any) -> str | None:
+    """`kind` of an encoder's settings; a vision transformer where none is given."""
+    return value.get("kind", "vit") if isinstance(value, dict) else getattr(value, "kind", None)
+
+
+EncoderConfig = Annotated[
+    Annotated[VitConfig, Tag("vit")] | Annotated[ReaderEncoderConfig, Tag("reader")],
+    Discriminator(
+        _encoder_kind,
+        custom_error_type="unknown_kind",
+        custom_error_message="valid encoder kinds: vit, reader",
+    ),
+]
+
+
 class NormalizerConfig(Config):
     """Sizes of F_nor. The defaults are the paper's: ViT-B/16 at 256x256."""
 
-    encoder: VitConfig = VitConfig()
+    encoder: EncoderConfig = VitConfig()
     "Shared face encoder E_s; its side is the picture's."
     merging: MergingConfig = MergingConfig()
     "Expression merging module."
@@ -69,7 +85,11 @@ class Normalizer(nn.Module):
         super().__init__()
         self.config = config
         width, grid = config.encoder.width, config.encoder.grid
-        self.encoder = FaceEncoder(config.encoder)
+        self.encoder: nn.Module = (
+            FaceEncoder(config.encoder)
+            if isinstance(config.encoder, VitConfig)
+            else ReaderEncoder(config.encoder)
+        )
         self.merging = ExpressionMerging(config.merging, width=width, tokens=grid**2)
         self.decoder = FacialDecoder(config.decoder, width=width, grid=grid)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from pydantic import Field, model_validator
 from timm.models.vision_transformer import VisionTransformer
@@ -15,6 +17,8 @@ from norface.models.attention import choose_attention
 class VitConfig(Config):
     """Sizes of a vision transformer. The defaults are the paper's: ViT-B/16 at 256x256."""
 
+    kind: Literal["vit"] = "vit"
+    "A vision transformer."
     side: int = Field(256, gt=0)
     "Side of the picture in pixels."
     patch: int = Field(16, gt=0)

@@ -14,9 +14,9 @@ from norface.critics.base import (
     build_critics,
     find_weights,
     read_features,
-    resize_images,
 )
 from norface.errors import ConfigError, WeightsError
+from norface.images import resize_images
 
 CARD = Card(name="test", source="this file", licence="Apache-2.0", input_side=8)
 

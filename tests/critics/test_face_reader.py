@@ -1,20 +1,14 @@
 """The small networks of the synthetic world."""
 
 import json
-import math
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from norface.critics.base import CriticChoice, CriticsConfig, build_critics, read_features
-from norface.critics.face_reader import (
-    CosineMarginHead,
-    FaceNetworkConfig,
-    build_face_network,
-    load_face_network,
-)
 from norface.errors import WeightsError
+from norface.models.face_networks import FaceNetworkConfig, build_face_network, load_face_network
 
 
 def write_network(folder, kind):
@@ -44,7 +38,7 @@ def test_five_critics_share_two_networks(tmp_path):
     # Units 1, 2 and 4 are the first three of the order that all units have.
     torch.testing.assert_close(features["eyebrow"], features["expression"][:, :3])
     torch.testing.assert_close(features["identity"], load_face_network(identity.weights)(images))
-    assert [tuple(level.shape[1:]) for level in features["perceptual"]] == [(96, 8, 8), (128, 4, 4)]
+    assert [tuple(level.shape[1:]) for level in features["perceptual"]] == [(64, 8, 8), (96, 4, 4)]
     assert critics["landmarks"].contour == list(range(17))
 
 
@@ -93,12 +87,3 @@ def test_same_seed_gives_same_weights_and_leaves_the_global_state_alone():
     other = build_face_network(FaceNetworkConfig(seed=4))
     assert torch.equal(first.pose.weight, second.pose.weight)
     assert not torch.equal(first.pose.weight, other.pose.weight)
-
-
-def test_cosine_margin_of_a_worked_example():
-    head = CosineMarginHead(2, 2, scale=10.0, margin=0.2)
-    with torch.no_grad():
-        head.weight.copy_(torch.tensor([[2.0, 0.0], [0.0, 1.0]]))
-    loss = head(torch.tensor([[1.0, 0.0]]), torch.tensor([0]))
-    # Cosines are 1 and 0: logits 10 * (1 - 0.2) = 8 and 0.
-    assert math.isclose(loss.item(), math.log(1 + math.exp(-8)), rel_tol=1e-4)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from norface.critics.face_reader import UNITS
 from norface.data.labels import DETECTION_UNITS
 from norface.evaluation.normalization import intensity_correlation
 from norface.evaluation.target_reader import read_intensity, train_target_reader
+from norface.models.face_networks import UNITS
 from norface.synthetic.corpus import draw_parameters, normalized_truth
 from norface.synthetic.parameters import FaceParameters
 from norface.synthetic.renderer import render

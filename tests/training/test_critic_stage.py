@@ -8,26 +8,26 @@ import torch
 from safetensors.torch import load_file
 
 from norface.critics.base import CriticChoice, CriticsConfig, build_critics
-from norface.critics.face_reader import UNITS, FaceNetworkConfig
+from norface.data.labelled import LabelledFaces, augment_batch
 from norface.data.loader import DataConfig, Draw
 from norface.data.records import FaceRecord
 from norface.data.shards import ShardIndex, ShardWriter
 from norface.errors import ConfigError
 from norface.images import encode_jpeg
+from norface.models.face_networks import UNITS, FaceNetworkConfig
 from norface.synthetic.corpus import draw_frame
 from norface.synthetic.renderer import render
 from norface.tracking import TrackingConfig, read_metrics
+from norface.training.backends.base import BackendConfig, build_backend
 from norface.training.run import run_stage
 from norface.training.stage import TrainerConfig
 from norface.training.stages.critic import (
-    AugmentConfig,
-    CriticConfig,
+    CosineMarginHead,
     CriticStage,
-    LabelledFaces,
-    augment_batch,
     masked_mse,
     measure_identity,
 )
+from norface.training.stages.critic_config import CriticAugmentConfig, CriticConfig
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +91,9 @@ def test_too_few_persons_for_the_held_out_ones_is_one_line(shards, tmp_path):
         run_stage(CriticStage, make_config(shards, tmp_path, held_out=5))
 
 
-def test_unlabelled_units_are_missing_and_do_not_count(shards, tmp_path):
+def test_unlabelled_units_are_missing_and_do_not_count(shards):
     index = ShardIndex.open(shards)
-    faces = LabelledFaces(index, make_config(shards, tmp_path), augmented=False)
+    faces = LabelledFaces(index)
     samples = [faces[Draw(row, 0, row)] for row in range(4)]
     assert sum(bool(sample["intensity"].isnan().all()) for sample in samples) == 1
     found = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -102,7 +102,7 @@ def test_unlabelled_units_are_missing_and_do_not_count(shards, tmp_path):
     assert masked_mse(found, torch.full((2, 2), math.nan)).item() == 0
 
 
-def test_augmentation_moves_picture_and_landmarks_alike(shards, tmp_path):
+def test_augmentation_moves_picture_and_landmarks_alike():
     """A bright dot stands where its landmark went."""
     image = torch.full((1, 3, 64, 64), -1.0)
     image[0, :, 40, 24] = 1.0
@@ -110,7 +110,7 @@ def test_augmentation_moves_picture_and_landmarks_alike(shards, tmp_path):
     batch = {
         "image": image,
         "landmarks": dot.expand(1, 68, 2),
-        "change": torch.tensor([[4 / 64, -2 / 64, 1.05, 0.0, 1.0, 0.0]]),
+        "change": torch.tensor([[4 / 64, -2 / 64, 1.05, 0.0, 1.0, 0.0, 0.0]]),
         "noise_seed": [0],
     }
     moved, landmarks = augment_batch(batch)
@@ -120,9 +120,8 @@ def test_augmentation_moves_picture_and_landmarks_alike(shards, tmp_path):
     torch.testing.assert_close((centre + 0.5) / 64, landmarks[0, 0], atol=0.004, rtol=0)
 
 
-def test_augmentation_is_keyed_by_the_sample(shards, tmp_path):
-    config = make_config(shards, tmp_path, augment=AugmentConfig())
-    faces = LabelledFaces(ShardIndex.open(shards), config, augmented=True)
+def test_augmentation_is_keyed_by_the_sample(shards):
+    faces = LabelledFaces(ShardIndex.open(shards), changes=CriticAugmentConfig())
     first, again, other = (faces[Draw(1, epoch, 5)] for epoch in (0, 0, 1))
     assert torch.equal(first["change"], again["change"])
     assert first["noise_seed"] == again["noise_seed"]
@@ -135,3 +134,27 @@ def test_identity_measure_of_a_worked_example():
     # Same: 0.8, 0.8; different: 0, 0.6, 0.6, 0.96. Of 8 pairs 6 are in the right order.
     assert found["auc"] == pytest.approx(6 / 8)
     assert found["cosine_same"] == pytest.approx(0.8)
+
+
+def test_attack_steps_up_the_loss_by_its_share_of_the_length(shards, tmp_path):
+    attacked = CriticAugmentConfig(attack=0.5)
+    stage = CriticStage(
+        make_config(shards, tmp_path, augment=attacked), build_backend(BackendConfig())
+    )
+    batch = torch.utils.data.default_collate([stage.train_faces[Draw(r, 0, r)] for r in range(8)])
+    image, batch["landmarks"] = augment_batch(batch)
+    stage.model.eval()
+    harder = stage.attack(image.clone(), batch)
+    far = (harder - image).flatten(1).norm(dim=1)
+    torch.testing.assert_close(far, 0.5 * batch["change"][:, 6])
+    loss = [sum(stage.model(seen, batch).values()).item() for seen in (image, harder)]
+    assert loss[1] > loss[0]
+
+
+def test_cosine_margin_of_a_worked_example():
+    head = CosineMarginHead(2, 2, scale=10.0, margin=0.2)
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor([[2.0, 0.0], [0.0, 1.0]]))
+    loss = head(torch.tensor([[1.0, 0.0]]), torch.tensor([0]))
+    # Cosines are 1 and 0: logits 10 * (1 - 0.2) = 8 and 0.
+    assert math.isclose(loss.item(), math.log(1 + math.exp(-8)), rel_tol=1e-4)

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import save_file
 
 from norface.config import save_config
-from norface.critics.face_reader import FaceNetworkConfig, build_face_network
 from norface.data.normalized import NormalizedSet, write_set
 from norface.data.records import FaceRecord
 from norface.data.shards import ShardWriter
 from norface.errors import ConfigError
 from norface.images import encode_jpeg, write_png
+from norface.models.face_networks import FaceNetworkConfig, build_face_network
 from norface.models.normalizer import load_generator
 from norface.training.backends.base import BackendConfig, build_backend
 from norface.training.stages.nor import NorConfig, NorStage

@@ -14,134 +14,41 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from norface.config import Config
-from norface.critics.face_reader import (
-    UNITS,
-    CosineMarginHead,
-    FaceNetworkConfig,
-    FaceReader,
-    IdentityNetwork,
-    build_face_network,
-)
+from norface.data.labelled import LabelledFaces, augment_batch
 from norface.data.labels import DETECTION_UNITS, unit_name
-from norface.data.loader import DataConfig, Draw, GlobalBatchSampler, build_loader
-from norface.data.shards import ShardIndex
+from norface.data.loader import Draw, GlobalBatchSampler, build_loader
 from norface.errors import ConfigError
-from norface.images import to_image
+from norface.models.face_networks import UNITS, FaceReader, IdentityNetwork, build_face_network
 from norface.training.backends.base import Backend
-from norface.training.schedule import ScheduleConfig
-from norface.training.seeding import sample_rng
-from norface.training.stage import Stage, StageConfig
+from norface.training.stage import Stage
+from norface.training.stages.critic_config import CriticConfig
+
+__all__ = ["CriticConfig", "CriticStage"]
+
+RARELY = 0.02
+"Least spread of an action unit, in fifths, that its errors are measured in."
 
 
-class CriticLossConfig(Config):
-    """Weights of the reader's three tasks."""
+class CosineMarginHead(nn.Module):
+    """Large-margin softmax over training persons (CosFace, Wang et al. 2018); not exported.
 
-    landmarks: float = 200.0
-    "Mean squared error, coordinates in units of the image side."
-    intensity: float = 10.0
-    "Mean squared error, intensities in fifths (1 = intensity 5)."
-    pose: float = 1.0
-    "Mean squared error, angles in units of 30 degrees."
-
-
-class AugmentConfig(Config):
-    """Random changes that a judge must not care about."""
-
-    shift: float = 0.04
-    "Largest shift, in units of the side."
-    scale: float = 0.06
-    "Largest relative change of size."
-    light: float = 0.25
-    "Largest change of brightness and contrast, of the range -1..1."
-    noise: float = 0.06
-    "Largest standard deviation of added noise."
-
-
-class CriticConfig(StageConfig):
-    """Settings of `norface train critic`."""
-
-    name: str = "critic"
-    data: DataConfig
-    network: FaceNetworkConfig = FaceNetworkConfig()
-    losses: CriticLossConfig = CriticLossConfig()
-    augment: AugmentConfig = AugmentConfig()
-    learning_rate: float = Field(2e-3, gt=0)
-    "Peak rate of AdamW."
-    schedule: ScheduleConfig = ScheduleConfig(kind="cosine", warmup_steps=200)
-    weight_decay: float = Field(0.01, ge=0)
-    held_out: int = Field(100, ge=2)
-    "Persons (the last in order) kept for measuring only."
-
-
-class LabelledFaces(torch.utils.data.Dataset):
-    """Draw => image (3, S, S), landmarks (68, 2), intensity (17), pose (3), person; NaN unknown."""
-
-    def __init__(self, index: ShardIndex, config: CriticConfig, *, augmented: bool):
-        self.index, self.config, self.augmented = index, config, augmented
-        self.person_of = {person: number for number, person in enumerate(sorted(index.persons))}
-
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        record = self.index.read_record(draw.row)
-        landmarks = np.full((68, 2), np.nan, np.float32)
-        if record.landmarks is not None:
-            landmarks[:] = record.landmarks
-        pose = np.full(3, np.nan, np.float32)
-        if record.pose is not None:
-            pose[:] = record.pose
-        return {
-            "key": record.key,
-            "image": to_image(self.index.read_pixels(draw.row)),
-            "landmarks": torch.from_numpy(landmarks),
-            "intensity": torch.tensor(
-                [record.intensity.get(unit, math.nan) / 5 for unit in UNITS], dtype=torch.float32
-            ),
-            "pose": torch.from_numpy(pose / np.float32(30)),
-            "person": self.person_of[record.corpus, record.subject],
-            "change": torch.from_numpy(self.draw_change(draw)),
-            "noise_seed": int(self.rng(draw, "noise").integers(2**62)) if self.augmented else 0,
-        }
-
-    def rng(self, draw: Draw, purpose: str) -> np.random.Generator:
-        return sample_rng(self.config.seed, draw.epoch, draw.position, purpose)
-
-    def draw_change(self, draw: Draw) -> np.ndarray:
-        """(dx, dy, scale, brightness, contrast, noise) of this sample."""
-        if not self.augmented:
-            return np.array([0, 0, 1, 0, 1, 0], np.float32)
-        by, rng = self.config.augment, self.rng(draw, "critic")
-        u = rng.uniform(-1, 1, 6)
-        changes = [by.shift * u[0], by.shift * u[1], 1 + by.scale * u[2], by.light * u[3]]
-        return np.array([*changes, 1 + by.light * u[4], by.noise * abs(u[5])], np.float32)
-
-
-def augment_batch(batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """Images and landmarks, moved and relit by each sample's `change`.
-
-    A point p of the picture goes to (p - 0.5) * scale + 0.5 + shift.
+    embedding (N, E) unit length, person (N,) int64 => mean cross-entropy of
+    s (cos - m [own class]).
     """
-    image, change = batch["image"], batch["change"].to(batch["image"].device)
-    shift, scale = change[:, :2], change[:, 2].view(-1, 1, 1)
-    theta = torch.zeros(len(image), 2, 3, device=image.device)
-    theta[:, 0, 0] = theta[:, 1, 1] = 1 / change[:, 2]
-    theta[:, :, 2] = -2 * shift / change[:, 2:3]
-    grid = F.affine_grid(theta, list(image.shape), align_corners=False)
-    image = F.grid_sample(image, grid, padding_mode="border", align_corners=False)
-    landmarks = (batch["landmarks"] - 0.5) * scale + 0.5 + shift[:, None]
-    light = change[:, 3:].view(-1, 3, 1, 1)
-    noise = torch.stack([draw_noise(int(seed), image[0]) for seed in batch["noise_seed"]])
-    return image * light[:, 1:2] + light[:, :1] + noise * light[:, 2:], landmarks
 
+    def __init__(self, embedding: int, persons: int, *, scale: float = 24.0, margin: float = 0.2):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(persons, embedding) * 0.05)
+        self.scale, self.margin = scale, margin
 
-def draw_noise(seed: int, like: Tensor) -> Tensor:
-    """Normal noise keyed by the sample's own seed."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(like.shape, generator=generator).to(like.device)
+    def forward(self, embedding: Tensor, person: Tensor) -> Tensor:
+        cosine = embedding @ F.normalize(self.weight, dim=1).T
+        own = F.one_hot(person, cosine.shape[1]).to(cosine.dtype)
+        return F.cross_entropy(self.scale * (cosine - self.margin * own), person)
 
 
 def masked_mse(found: Tensor, truth: Tensor) -> Tensor:
@@ -166,14 +73,20 @@ class CriticStage(Stage):
                 " write more persons or hold out fewer"
             )
         self.train_faces = LabelledFaces(
-            index.select(subjects=persons[: -config.held_out]), config, augmented=True
+            index.select(subjects=persons[: -config.held_out]),
+            seed=config.seed,
+            changes=config.augment,
+            cache=config.cache,
         )
         self.test_faces = LabelledFaces(
-            index.select(subjects=persons[-config.held_out :]), config, augmented=False
+            index.select(subjects=persons[-config.held_out :]), cache=config.cache
         )
         self.network = build_face_network(config.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        persons_trained = len(self.train_faces.person_of)
-        self.model = backend.prepare(JudgedFaces(self.network, config, persons_trained))
+        spread = torch.from_numpy(np.nanstd(self.train_faces.intensity, axis=0)).nan_to_num()
+        judged = JudgedFaces(
+            self.network, config, persons=self.train_faces.persons, spread=spread.clamp(min=RARELY)
+        )
+        self.model = backend.prepare(judged.to(backend.device))
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
@@ -202,16 +115,29 @@ class CriticStage(Stage):
             name: value.to(self.backend.device) if isinstance(value, Tensor) else value
             for name, value in batch.items()
         }
-        image, landmarks = augment_batch(batch)
+        image, batch["landmarks"] = augment_batch(batch)
         image = image.contiguous(memory_format=torch.channels_last)
+        if self.config.augment.attack:
+            image = self.attack(image, batch)
         with self.backend.autocast():
-            terms = self.model(image, {**batch, "landmarks": landmarks})
+            terms = self.model(image, batch)
         loss = torch.stack(list(terms.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         self.backend.backward(loss)
         self.optimizer.step()
         shown = {name: term.detach() for name, term in terms.items()}
         return {**shown, "loss": loss.detach(), "lr": torch.tensor(rate)}
+
+    def attack(self, image: Tensor, batch: dict[str, Any]) -> Tensor:
+        """Images a step up the loss: each its share of `augment.attack` along the gradient."""
+        bare = self.backend.unwrap(self.model)
+        image = image.requires_grad_(True)
+        with self.backend.autocast():
+            loss = torch.stack(list(bare(image, batch).values())).sum()
+        (slope,) = torch.autograd.grad(loss, image)
+        length = slope.flatten(1).norm(dim=1).clamp(min=1e-12)
+        far = self.config.augment.attack * batch["change"][:, 6] / length
+        return (image + far.view(-1, 1, 1, 1) * slope).detach()
 
     @torch.no_grad()
     def evaluate(self, step: int) -> dict[str, float]:
@@ -255,12 +181,22 @@ class CriticStage(Stage):
         save_file(tensors, folder / "critic.safetensors", {"network": settings})
 
 
-class JudgedFaces(torch.nn.Module):
+class JudgedFaces(nn.Module):
     """Network and losses behind one forward pass, as DistributedDataParallel wants it."""
 
-    def __init__(self, network: FaceReader | IdentityNetwork, config: CriticConfig, persons: int):
+    spread: Tensor
+
+    def __init__(
+        self,
+        network: FaceReader | IdentityNetwork,
+        config: CriticConfig,
+        *,
+        persons: int,
+        spread: Tensor,
+    ):
         super().__init__()
         self.network, self.weights = network, config.losses
+        self.register_buffer("spread", spread, persistent=False)
         if isinstance(network, IdentityNetwork):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(config.seed)
@@ -271,10 +207,14 @@ class JudgedFaces(torch.nn.Module):
         found = self.network(image)
         if isinstance(found, Tensor):
             return {"identity": self.head(found, truth["person"])}
-        return {
-            name: getattr(self.weights, name) * masked_mse(found[name], truth[name])
-            for name in ("landmarks", "intensity", "pose")
+        errors = {
+            "landmarks": masked_mse(found["landmarks"], truth["landmarks"]),
+            "intensity": masked_mse(
+                found["intensity"] / self.spread, truth["intensity"] / self.spread
+            ),
+            "pose": masked_mse(found["pose"], truth["pose"]),
         }
+        return {name: getattr(self.weights, name) * error for name, error in errors.items()}
 
 
 def measure_reader(found: dict[str, Tensor], truth: dict[str, Tensor]) -> dict[str, float]:

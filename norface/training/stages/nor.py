@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from norface.critics.base import build_critics
+from norface.critics.base import CriticChoice, build_critics, find_weights
 from norface.data.normalized import TARGET_NAME, read_set
 from norface.data.pairing import PairDataset
 from norface.data.shards import ShardIndex
@@ -22,7 +22,9 @@ from norface.losses.adversarial import adversarial_loss, discriminator_loss
 from norface.losses.judging import Judging, gradient_shares
 from norface.losses.weighted import weighted_sum
 from norface.models.discriminator import Discriminator
+from norface.models.face_networks import load_face_network
 from norface.models.normalizer import Normalizer, load_generator, save_generator
+from norface.models.reader_encoder import ReaderEncoder
 from norface.training.backends.base import Backend
 from norface.training.ema import MovingAverage
 from norface.training.seeding import sample_rng
@@ -85,6 +87,8 @@ class NorStage(Stage):
             torch.manual_seed(config.seed)
             generator = Normalizer(config.normalizer)
             discriminator = Discriminator(config.discriminator)
+        if config.encoder_weights is not None:
+            self.start_encoder(generator, config.encoder_weights)
         if config.generator is not None:
             generator_before, card = load_generator(config.generator)
             if card.architecture != config.normalizer:
@@ -98,6 +102,21 @@ class NorStage(Stage):
             generator = generator.to(memory_format=torch.channels_last)
             discriminator = discriminator.to(memory_format=torch.channels_last)
         return generator, discriminator
+
+    def start_encoder(self, generator: Normalizer, weights: Path | str) -> None:
+        """Give E_s weights that were trained before. Raises ConfigError, WeightsError."""
+        if not isinstance(generator.encoder, ReaderEncoder):
+            raise ConfigError("encoder_weights: only for normalizer.encoder.kind=reader")
+        choice = CriticChoice(weights=None if weights == "packaged" else Path(weights))
+        path = find_weights(choice, "reader.safetensors", "`norface train critic` makes one")
+        reader = load_face_network(path)
+        wanted = generator.encoder.config.reader
+        if reader.config.model_dump(exclude={"seed"}) != wanted.model_dump(exclude={"seed"}):
+            raise ConfigError(
+                f"encoder_weights: {path} holds a network of other sizes than"
+                f" normalizer.encoder.reader; set it to {reader.config.model_dump_json()}"
+            )
+        generator.encoder.reader.load_state_dict(reader.state_dict())
 
     def batches(self, start_step: int) -> Iterator[dict[str, Any]]:
         loader = build_pair_loader(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -109,6 +110,9 @@ class NorConfig(StageConfig):
     "Mirror half of the originals and half of the targets; self pairs as one."
     generator: Path | None = None
     "Generator to go on from (fine-tuning); null = fresh weights."
+    encoder_weights: Literal["packaged"] | Path | None = None
+    """What E_s starts from, for encoder.kind reader: a file of `norface train critic`, or the
+    packaged one; null = fresh weights."""
     normalizer: NormalizerConfig = NormalizerConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     critics: CriticsConfig = CriticsConfig()

@@ -1,0 +1,92 @@
+"""Face encoder for small budgets: a reader of faces that was trained before, with pixels beside it.
+
+The paper starts E_s from a masked auto-encoder of many faces. Where a few minutes on a CPU must do,
+the trunk of the small reader (face_networks.py, `norface train critic`) takes that part: it knows
+expressions of people it never met, and the rest of F_nor learns to draw them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import nn
+from torch.nn import functional
+
+from norface.config import Config
+from norface.images import resize_images
+from norface.models.face_networks import FaceNetworkConfig, FaceReader, build_face_network
+
+
+class ReaderEncoderConfig(Config):
+    """Sizes of the encoder; `reader` must be that of the weights it starts from."""
+
+    kind: Literal["reader"]
+    "A small convolutional reader."
+    reader: FaceNetworkConfig = FaceNetworkConfig()
+    "The network below, which also fixes the side of the picture."
+    grid: int = Field(8, gt=0)
+    "Tokens along a side; P = grid^2. One of the reader's maps must have this side."
+    width: int = Field(128, gt=0)
+    "L: numbers a token."
+    freeze: bool = True
+    "Leave the reader as it is and train only what turns its maps into tokens."
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> ReaderEncoderConfig:
+        sides = [self.side // 2 ** (i + 1) for i in range(len(self.reader.channels))]
+        if self.reader.kind != "reader":
+            raise ValueError("encoder.reader.kind must be reader")
+        if self.grid not in sides:
+            raise ValueError(f"grid {self.grid} is the side of no map; the maps have {sides}")
+        return self
+
+    @property
+    def side(self) -> int:
+        """Side of the picture in pixels."""
+        return self.reader.side
+
+    @property
+    def patch(self) -> int:
+        """Side in pixels of what a token stands for."""
+        return self.side // self.grid
+
+
+class ReaderEncoder(nn.Module):
+    """E_s: images (N, 3, S, S), -1..1 => tokens (N, P, L), row by row.
+
+    A token is a linear function of its place in the reader's maps of the grid's side and below, of
+    the reader's last layer, and of its own pixels; plus a learned number for its place.
+    """
+
+    def __init__(self, config: ReaderEncoderConfig):
+        super().__init__()
+        self.config = config
+        reader = build_face_network(config.reader)
+        assert isinstance(reader, FaceReader)
+        self.reader = reader.requires_grad_(not config.freeze)
+        self.first = (config.side // config.grid).bit_length() - 2
+        channels = sum(config.reader.channels[self.first :]) + 3 * config.patch**2
+        self.local = nn.Linear(channels, config.width)
+        self.whole = nn.Linear(config.reader.hidden, config.width, bias=False)
+        self.place = nn.Parameter(torch.randn(config.grid**2, config.width) * 0.02)
+        self.train()
+
+    def train(self, mode: bool = True) -> ReaderEncoder:
+        """Batch normalization keeps the statistics that it came with, on all ranks alike."""
+        super().train(mode)
+        self.reader.train(False)
+        return self
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """images (N, 3, S, S), -1..1 => tokens (N, P, L)."""
+        images = resize_images(images, self.config.side)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze):
+            maps = self.reader.trunk(images)
+            whole = self.reader.hidden(maps[-1])
+        size = (self.config.grid, self.config.grid)
+        seen = [functional.interpolate(one, size) for one in maps[self.first :]]
+        seen.append(functional.pixel_unshuffle(images, self.config.patch))
+        local = self.local(torch.cat(seen, 1).flatten(2).mT)
+        return local + self.whole(whole)[:, None] + self.place

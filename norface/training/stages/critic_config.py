@@ -1,0 +1,57 @@
+"""Settings of `norface train critic`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from norface.config import Config
+from norface.data.loader import DataConfig
+from norface.models.face_networks import FaceNetworkConfig
+from norface.training.schedule import ScheduleConfig
+from norface.training.stage import StageConfig
+
+
+class CriticLossConfig(Config):
+    """Weights of the reader's three tasks."""
+
+    landmarks: float = Field(1000.0, ge=0)
+    "Mean squared error, coordinates in units of the image side."
+    intensity: float = Field(1.0, ge=0)
+    "Mean squared error, each action unit in units of its own spread: a rare one counts alike."
+    pose: float = Field(1.0, ge=0)
+    "Mean squared error, angles in units of 30 degrees."
+
+
+class CriticAugmentConfig(Config):
+    """Random changes that a judge must not care about."""
+
+    shift: float = Field(0.04, ge=0)
+    "Largest shift, in units of the side."
+    scale: float = Field(0.06, ge=0, lt=1)
+    "Largest relative change of size."
+    light: float = Field(0.25, ge=0)
+    "Largest change of brightness and contrast, of the range -1..1."
+    noise: float = Field(0.06, ge=0)
+    "Largest standard deviation of added noise."
+    attack: float = Field(0.0, ge=0)
+    """Largest Euclidean length, over all pixels of a picture in -1..1, of a step along the loss's
+    gradient in the picture. A judge trained so is harder to please by invisible texture: its own
+    gradient draws what a person would see. Costs two thirds of a step more."""
+
+
+class CriticConfig(StageConfig):
+    """Settings of `norface train critic`."""
+
+    name: str = "critic"
+    data: DataConfig
+    cache: bool = True
+    "Decode all pictures once and keep them: 12 kB a picture of 64x64, of all ranks each."
+    network: FaceNetworkConfig = FaceNetworkConfig()
+    losses: CriticLossConfig = CriticLossConfig()
+    augment: CriticAugmentConfig = CriticAugmentConfig()
+    learning_rate: float = Field(2e-3, gt=0)
+    "Peak rate of AdamW."
+    schedule: ScheduleConfig = ScheduleConfig(kind="cosine", warmup_steps=200)
+    weight_decay: float = Field(0.01, ge=0)
+    held_out: int = Field(100, ge=2)
+    "Persons (the last in order) kept for measuring only."
