@@ -12,6 +12,7 @@ from norface import __version__
 from norface.errors import NorfaceError
 
 VERBS = {
+    "quickstart": "everything below, small, on synthetic faces, with a report at the end",
     "synth": "write the embedded corpus of synthetic faces",
     "prepare": "a corpus or a folder of photographs => aligned shards",
     "check": "counts, label rates and damaged files of shards",

@@ -20,10 +20,14 @@ from norface.training.seeding import sample_rng
 class Changes(Protocol):
     """The largest random changes; see stages/critic_config.py."""
 
-    shift: float
-    scale: float
-    light: float
-    noise: float
+    @property
+    def shift(self) -> float: ...
+    @property
+    def scale(self) -> float: ...
+    @property
+    def light(self) -> float: ...
+    @property
+    def noise(self) -> float: ...
 
 
 class Face(NamedTuple):

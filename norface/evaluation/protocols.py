@@ -11,12 +11,15 @@ A fold whose predictions are there is not trained again, so folds can also be jo
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import json
+import multiprocessing
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from pydantic import Field, field_validator
@@ -26,11 +29,12 @@ from norface.errors import ConfigError, LaunchError
 from norface.evaluation.predictions import read_predictions, write_predictions
 from norface.evaluation.statistics import MAIN_METRIC, compare_settings
 from norface.evaluation.summary import Folds, align_columns, format_summary, sum_folds, summarize
+from norface.progress import Progress
 from norface.tracking import Run, TrackingConfig, open_run
 from norface.training.backends.base import Backend
 from norface.training.stages.cla_config import ClaConfig
 
-PREDICTIONS_FILE, RESULT_FILE = "predictions.parquet", "crossval.json"
+PREDICTIONS_FILE, RESULT_FILE, LOG_FILE = "predictions.parquet", "crossval.json", "log.txt"
 
 
 class Setting(Config):
@@ -57,6 +61,8 @@ class CrossvalConfig(Config):
     "Seeds of training; figures are means over them."
     only: list[str] | None = None
     "Folds to train now; null = all. The summary is written once all are there."
+    processes: int = Field(1, ge=1)
+    "Folds that train at once on this machine, each in a process of its own with one thread."
     tracking: TrackingConfig = TrackingConfig()
 
     @field_validator("settings", mode="before")
@@ -125,24 +131,42 @@ def cross_validate(config: CrossvalConfig) -> dict[str, Any]:
     with open_run(
         config.folder, kind="crossval", tracking=config.tracking, root=config.root, config=config
     ) as run:
-        for seed in config.seeds:
-            for setting in config.settings:
-                for fold in config.only or names:
-                    train_fold(config, run, setting=setting, seed=seed, fold=fold)
+        tasks = [
+            FoldTask(config, run.child_tracking(), setting, seed, fold)
+            for seed in config.seeds
+            for setting in config.settings
+            for fold in config.only or names
+        ]
+        if config.processes == 1:
+            for task in tasks:
+                train_fold(task)
+        else:
+            train_folds_at_once(tasks, config.processes)
         result = collect(config, names)
         if "settings" in result:
             log_result(run, config, result)
     return result
 
 
-def train_fold(config: CrossvalConfig, run: Run, *, setting: str, seed: int, fold: str) -> Path:
+class FoldTask(NamedTuple):
+    """One fold to train and predict."""
+
+    config: CrossvalConfig
+    tracking: TrackingConfig
+    "That of a child of the cross-validation's run."
+    setting: str
+    seed: int
+    fold: str
+
+
+def train_fold(task: FoldTask) -> Path:
     """Train and predict one fold, unless its predictions are there. Returns the predictions."""
     from norface.training.run import run_stage
     from norface.training.stages.cla import ClaStage
 
-    one = fold_config(config, setting, seed, fold)
-    tags = {"setting": setting, "fold": fold, "seed": str(seed)}
-    one = one.model_copy(update={"tracking": run.child_tracking()})
+    one = fold_config(task.config, task.setting, task.seed, task.fold)
+    tags = {"setting": task.setting, "fold": task.fold, "seed": str(task.seed)}
+    one = one.model_copy(update={"tracking": task.tracking})
     started = time.monotonic()
     folder = run_stage(ClaStage, one, tags=tags)
     path = folder / PREDICTIONS_FILE
@@ -151,6 +175,43 @@ def train_fold(config: CrossvalConfig, run: Run, *, setting: str, seed: int, fol
         about = {"seconds": round(time.monotonic() - started, 2)}
         (folder / "fold.json").write_text(json.dumps(about) + "\n", encoding="utf-8")
     return path
+
+
+def train_folds_at_once(tasks: Sequence[FoldTask], processes: int) -> None:
+    """`train_fold` for all tasks, several at a time; what they print goes to log.txt of each fold.
+
+    The first error ends the others' waiting, and is raised.
+    """
+    context = multiprocessing.get_context("spawn")
+    pool = concurrent.futures.ProcessPoolExecutor(processes, context, initializer=use_one_thread)
+    try:
+        with Progress("crossval", len(tasks), "fold") as progress:
+            futures = [pool.submit(train_fold_quietly, task) for task in tasks]
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+                progress.advance()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def use_one_thread() -> None:
+    """Processes that share a machine get a core each."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def train_fold_quietly(task: FoldTask) -> None:
+    """`train_fold`, its output in the fold's folder."""
+    one = fold_config(task.config, task.setting, task.seed, task.fold)
+    path = one.root / one.name / LOG_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        path.open("a", encoding="utf-8") as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
+        train_fold(task)
 
 
 def predict_fold(config: ClaConfig, folder: Path, backend: Backend | None = None) -> Path:

@@ -24,6 +24,8 @@ from norface.images import resize_images
 
 UNITS = tuple(ACTION_UNITS)
 "Action units in the order of FaceReader's intensities."
+POINTS = 68
+"Landmarks of a face."
 
 
 class FaceNetworkConfig(Config):
@@ -35,10 +37,12 @@ class FaceNetworkConfig(Config):
     "Side of the pictures that it looks at; others are resized to it."
     channels: tuple[int, ...] = (16, 32, 64, 96)
     "Channels at side/2, side/4, side/8, side/16."
-    blocks: tuple[int, ...] = (1, 2, 2, 1)
+    blocks: tuple[int, ...] = (1, 1, 2, 1)
     "Residual convolutions at each of these sizes."
+    points: int = Field(48, gt=0)
+    "Channels below the reader's heat maps."
     hidden: int = Field(192, gt=0)
-    "Width of the layer between the last map and the outputs."
+    "Width of the reader's layers between landmarks, last map and outputs."
     embedding: int = Field(64, gt=0)
     "Length of the identity embedding."
     seed: int = 0
@@ -87,6 +91,43 @@ class FaceTrunk(nn.Module):
         return maps
 
 
+class LandmarkHead(nn.Module):
+    """Maps of a trunk => 68 points: a heat map each, and its centre of mass (soft argmax).
+
+    Regressing points from flattened maps was seen to stay at 4 % of the side where this reaches
+    1 %, and how well action units of new people can be read hangs on it.
+    """
+
+    REACH = 1.15
+    "Points a little outside the picture can be told too."
+    cells: Tensor
+
+    def __init__(self, config: FaceNetworkConfig):
+        super().__init__()
+        self.first = min(1, len(config.channels) - 1)
+        side = config.side // 2 ** (self.first + 1)
+        width = config.points
+        self.heat = nn.Sequential(
+            nn.Conv2d(sum(config.channels[self.first :]), width, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, POINTS, 1),
+        )
+        centres = ((torch.arange(side) + 0.5) / side - 0.5) * self.REACH + 0.5
+        y, x = torch.meshgrid(centres, centres, indexing="ij")
+        self.register_buffer("cells", torch.stack([x.flatten(), y.flatten()], 1), persistent=False)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """The trunk's maps => (N, 68, 2) in units of the side."""
+        seen = maps[self.first :]
+        size = seen[0].shape[-2:]
+        finest = torch.cat([seen[0], *(F.interpolate(one, size) for one in seen[1:])], 1)
+        return self.heat(finest).flatten(2).to(self.cells.dtype).softmax(2) @ self.cells
+
+
 class FaceReader(nn.Module):
     """Landmarks, action-unit intensities and pose of a face, whoever it is."""
 
@@ -94,11 +135,20 @@ class FaceReader(nn.Module):
         super().__init__()
         self.config = config
         self.trunk = FaceTrunk(config)
-        self.hidden = nn.Sequential(
-            nn.Flatten(), nn.Linear(self.trunk.flat, config.hidden), nn.BatchNorm1d(config.hidden),
+        self.landmarks = LandmarkHead(config)
+        self.shape = nn.BatchNorm1d(2 * POINTS)
+        self.look = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(self.trunk.flat, config.hidden, bias=False),
+            nn.BatchNorm1d(config.hidden),
             nn.ReLU(),
-        )  # fmt: skip
-        self.landmarks = nn.Linear(config.hidden, 68 * 2)
+        )
+        self.hidden = nn.Sequential(
+            nn.Linear(2 * POINTS + config.hidden, config.hidden),
+            nn.GELU(),
+            nn.Linear(config.hidden, config.hidden),
+            nn.GELU(),
+        )
         self.intensity = nn.Linear(config.hidden, len(UNITS))
         self.pose = nn.Linear(config.hidden, 3)
 
@@ -110,12 +160,19 @@ class FaceReader(nn.Module):
 
     def read(self, maps: list[Tensor]) -> dict[str, Tensor]:
         """As `forward`, from the trunk's maps."""
-        hidden = self.hidden(maps[-1])
+        landmarks = self.landmarks(maps)
+        hidden = self.represent(maps, landmarks)
         return {
-            "landmarks": self.landmarks(hidden).float().view(-1, 68, 2) + 0.5,
+            "landmarks": landmarks,
             "intensity": self.intensity(hidden).float(),
             "pose": self.pose(hidden).float(),
         }
+
+    def represent(self, maps: list[Tensor], landmarks: Tensor) -> Tensor:
+        """The trunk's maps and the landmarks in them => (N, hidden): what intensities and pose are
+        linear in."""
+        shape = self.shape(landmarks.flatten(1))
+        return self.hidden(torch.cat([shape, self.look(maps[-1])], 1))
 
 
 class IdentityNetwork(nn.Module):

@@ -84,7 +84,7 @@ class ReaderEncoder(nn.Module):
         images = resize_images(images, self.config.side)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze):
             maps = self.reader.trunk(images)
-            whole = self.reader.hidden(maps[-1])
+            whole = self.reader.represent(maps, self.reader.landmarks(maps))
         size = (self.config.grid, self.config.grid)
         seen = [functional.interpolate(one, size) for one in maps[self.first :]]
         seen.append(functional.pixel_unshuffle(images, self.config.patch))

@@ -1,0 +1,1 @@
+"""The whole way on synthetic faces, small: `norface quickstart`."""

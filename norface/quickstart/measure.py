@@ -1,0 +1,159 @@
+"""What quickstart measures of a normalization, with judges that no loss used."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from norface.critics.base import PACKAGED, CriticChoice, find_weights
+from norface.data.labels import ACTION_UNITS, DETECTION_UNITS, unit_name
+from norface.data.shards import ShardIndex
+from norface.evaluation.normalization import (
+    average_persons,
+    intensity_correlation,
+    nearer_to_target,
+    region_error,
+    spread_cut,
+)
+from norface.evaluation.target_reader import read_intensity, train_target_reader
+from norface.images import to_image
+from norface.models.face_networks import FaceReader, IdentityNetwork, load_face_network
+from norface.synthetic.corpus import draw_parameters, normalized_truth, parameters_of, render_batch
+from norface.synthetic.parameters import FaceParameters
+
+UNITS = tuple(ACTION_UNITS)
+REPORTED = [UNITS.index(unit) for unit in DETECTION_UNITS["synthetic"]]
+"Columns of the units that quickstart reports, among all."
+
+
+class Faces(NamedTuple):
+    """The same samples three times over, in one order."""
+
+    original: np.ndarray
+    "uint8 (N, S, S, 3)."
+    normalized: np.ndarray
+    truth: np.ndarray
+    "The true normalized faces."
+    landmarks: list[np.ndarray]
+    "Of the truths: (68, 2) each, 0..1."
+    intensity: np.ndarray
+    "float32 (N, 17), 0..5."
+    person: np.ndarray
+    "Name of each sample's person (N)."
+
+
+def read_faces(originals: ShardIndex, normalized: ShardIndex, truth: ShardIndex) -> Faces:
+    """All pictures of a set beside its source and its truth. Raises CorpusError for a lost key."""
+    keys = list(originals.table["key"])
+
+    def read(index: ShardIndex) -> np.ndarray:
+        return np.stack([index.read_pixels(int(row)) for row in index.rows_of(keys)])
+
+    records = [truth.read_record(int(row)) for row in truth.rows_of(keys)]
+    return Faces(
+        original=read(originals),
+        normalized=read(normalized),
+        truth=read(truth),
+        landmarks=[np.array(record.landmarks) for record in records],
+        intensity=originals.labels("intensity", UNITS),
+        person=originals.table["subject"].to_numpy(str),
+    )
+
+
+@torch.no_grad()
+def run_batches(network: torch.nn.Module, pixels: np.ndarray, batch: int = 128) -> list:
+    """What a network answers to uint8 (N, S, S, 3), a batch at a time."""
+    starts = range(0, len(pixels), batch)
+    return [network(to_image(pixels[start : start + batch])) for start in starts]
+
+
+def embed(network: IdentityNetwork, pixels: np.ndarray) -> np.ndarray:
+    """uint8 (N, S, S, 3) => unit-length identity embeddings (N, D)."""
+    return torch.cat(run_batches(network, pixels)).numpy()
+
+
+def read_yaw(network: FaceReader, pixels: np.ndarray) -> np.ndarray:
+    """uint8 (N, S, S, 3) => yaw (N), degrees."""
+    return 30 * torch.cat([one["pose"][:, 0] for one in run_batches(network, pixels)]).numpy()
+
+
+def load_judge(name: str) -> FaceReader | IdentityNetwork:
+    """A packaged network that measures: of another seed than those in the losses."""
+    return load_face_network(find_weights(CriticChoice(weights=PACKAGED / name), name))
+
+
+def measure_looks(faces: Faces, target: np.ndarray) -> dict[str, float]:
+    """{"nearer_to_target", "yaw_spread_cut"}, by judges that no loss used; target (S, S, 3)."""
+    identity, reader = (
+        load_judge("judge-identity.safetensors"),
+        load_judge("judge-reader.safetensors"),
+    )
+    assert isinstance(identity, IdentityNetwork) and isinstance(reader, FaceReader)
+    own = average_persons(embed(identity, faces.original), faces.person)
+    nearer = nearer_to_target(
+        embed(identity, faces.normalized), own, embed(identity, target[None])[0]
+    )
+    cut = spread_cut(read_yaw(reader, faces.original), read_yaw(reader, faces.normalized))
+    return {"nearer_to_target": nearer, "yaw_spread_cut": cut}
+
+
+def measure_expression(
+    faces: Faces, target: FaceParameters, *, renders: int, seed: int
+) -> dict[str, float]:
+    """{"au_r", "au_r_truth", "au_r/AU12", ...}: true intensity against what a reader of the target
+    alone sees in the normalized and in the true faces."""
+    # Expressions of the critics' pool: none that a fold shows.
+    drawn = [draw_parameters("critics", number, 0, seed + 1) for number in range(renders)]
+    shown = [normalized_truth(one, target) for one in drawn]
+    intensity = np.array(
+        [[one.intensity.get(unit, 0.0) for unit in UNITS] for one in drawn], np.float32
+    )
+    side = faces.truth.shape[1]
+    reader = train_target_reader(render_batch(shown, side), intensity, seed=seed)
+    found = {}
+    for name, pixels in (("au_r", faces.normalized), ("au_r_truth", faces.truth)):
+        r = intensity_correlation(faces.intensity, read_intensity(reader, pixels))[REPORTED]
+        found[name] = float(r.mean())
+        if name == "au_r":
+            units = zip(REPORTED, r, strict=True)
+            each = {f"au_r/{unit_name(UNITS[column])}": float(value) for column, value in units}
+    return found | each
+
+
+def measure_error(faces: Faces, target: np.ndarray) -> float:
+    """sum |normalized - truth| / sum |target - truth| over mouth and brows of all pictures.
+
+    target (S, S, 3): the picture that was aimed at. 0 = the true faces, 1 = the bare target.
+    """
+    ours = theirs = 0.0
+    for normalized, truth, landmarks in zip(
+        faces.normalized, faces.truth, faces.landmarks, strict=True
+    ):
+        ours += region_error(normalized, truth, landmarks)
+        theirs += region_error(target, truth, landmarks)
+    return ours / theirs
+
+
+def choose_targets(index: ShardIndex, count: int) -> list[str]:
+    """Keys of neutral pictures, of `count` persons of synthetic shards.
+
+    Those come first that look most straight into the camera and are lit most from the front: by
+    |yaw| + |pitch| + |roll| + |azimuth of the light| / 4, in degrees.
+    """
+    resting = np.flatnonzero((index.labels("intensity", UNITS) == 0).all(axis=1))
+    oddness = {}
+    for row in resting:
+        shown = parameters_of(index.read_record(int(row)))
+        oddness[int(row)] = sum(map(abs, shown.pose)) + abs(shown.light.azimuth) / 4
+    keys: dict[str, str] = {}
+    subjects = index.table["subject"].astype(str)
+    for place in sorted(oddness, key=lambda place: (oddness[place], place)):
+        keys.setdefault(subjects[place], index.key_of(place))
+    return list(keys.values())[:count]
+
+
+def target_parameters(index: ShardIndex, key: str) -> FaceParameters:
+    """What the target picture was rendered from."""
+    return parameters_of(index.read_record(index.row_of(key)))

@@ -1,0 +1,246 @@
+"""The steps of `norface quickstart`, one after the other, each skipped where it is done already.
+
+ROOT/shards/normalizer, ROOT/shards/folds     rendered persons: F_nor's, and the folds'
+ROOT/normalized/TARGET/GENERATOR, .../truth   the folds' faces as the target; and the true ones
+ROOT/nor, ROOT/crossval                       the runs; ROOT/mlflow.db has both
+ROOT/summary.json, ROOT/report.html           what came out
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from norface.config import load_config, save_config
+from norface.critics.base import CriticsConfig, build_critics
+from norface.data.shards import ShardIndex
+from norface.errors import CheckpointError
+from norface.evaluation.protocols import CrossvalConfig, cross_validate
+from norface.images import make_grid, write_png
+from norface.normalize import normalize_shards
+from norface.quickstart.measure import (
+    Faces,
+    choose_targets,
+    measure_error,
+    measure_expression,
+    measure_looks,
+    read_faces,
+    run_batches,
+    target_parameters,
+)
+from norface.quickstart.memory import MemoryWatch
+from norface.quickstart.settings import CLASSIFIER, NORMALIZER, SIDE, QuickstartConfig
+from norface.report import build_report
+from norface.synthetic.corpus import write_corpus, write_truth
+from norface.tracking import CONFIG_FILE, replacing, writing
+from norface.training.run import run_stage
+from norface.training.stages.nor import NorStage
+from norface.training.stages.nor_config import NorConfig
+
+SUMMARY_FILE, FACES_FILE, FEATURES_FILE = "summary.json", "faces.png", "critic_features.npz"
+F1_OF = {
+    "f1_without": "without",
+    "f1_norface": "norface",
+    "f1_truth": "truth",
+    "f1_critic_features": "critic_features",
+}
+"Figure of the summary => setting of the cross-validation."
+
+
+class Quickstart:
+    """One run of all steps below `config.root`."""
+
+    def __init__(self, config: QuickstartConfig):
+        self.config, self.root = config, config.root
+        self.shards = {pool: self.root / "shards" / pool for pool in ("normalizer", "folds")}
+
+    def run(self) -> dict[str, Any]:
+        """Do all that is not done; returns the contents of summary.json. Raises NorfaceError."""
+        self.claim()
+        started = time.monotonic()
+        with MemoryWatch() as memory:
+            with self.step("faces: two groups of people who never meet"):
+                self.render()
+            with self.step("F_nor: learns to draw any expression on another face"):
+                generator = self.train_normalizer()
+            with self.step("normalize: the folds' faces become the target"):
+                normalized, truth = self.normalize(generator)
+            with self.step("measure: by judges that no loss used"):
+                figures, faces = self.measure(normalized, truth)
+            with self.step("F_cla: three folds, with and without normalization"):
+                figures |= self.cross_validate(normalized, truth, faces)
+        summary = {
+            "wall_s": round(time.monotonic() - started, 1),
+            "peak_rss_gib": round(memory.peak_gib, 2),
+            "subjects": self.config.subjects,
+            "image_size": SIDE,
+            **figures,
+        }
+        write_json(self.root / SUMMARY_FILE, summary)
+        caption = "Original, normalized, true normalized face, of people that F_nor never met"
+        build_report(
+            self.root, title="Norface quickstart", pictures={caption: self.root / FACES_FILE}
+        )
+        return summary
+
+    def claim(self) -> None:
+        """Note the config in ROOT, or find the same one. Raises CheckpointError for another."""
+        path = self.root / CONFIG_FILE
+        with writing(path):
+            if path.exists():
+                before = load_config(QuickstartConfig, path)
+                changed = [
+                    name
+                    for name in QuickstartConfig.model_fields
+                    if name not in ("root", "workers", "tracking")
+                    and getattr(before, name) != getattr(self.config, name)
+                ]
+                if changed:
+                    raise CheckpointError(
+                        f"{self.root}: belongs to a quickstart with {changed[0]}="
+                        f"{getattr(before, changed[0])}; remove it or choose another root=FOLDER"
+                    )
+            self.root.mkdir(parents=True, exist_ok=True)
+            save_config(self.config, path)
+
+    @contextlib.contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """Say what begins and how long it took."""
+        self.number = getattr(self, "number", 0) + 1
+        print(f"[{self.number}/5] {title}", flush=True)
+        started = time.monotonic()
+        yield
+        print(f"      {time.monotonic() - started:.0f} s", flush=True)
+
+    def render(self) -> None:
+        """Write both corpora."""
+        config = self.config
+        sizes = {
+            "normalizer": (config.normalizer_subjects, config.normalizer_frames),
+            "folds": (config.subjects, config.frames),
+        }
+        for pool, (subjects, frames) in sizes.items():
+            write_corpus(
+                self.shards[pool], pool=pool, subjects=subjects, frames=frames, side=SIDE,
+                seed=config.seed, workers=config.workers,
+            )  # fmt: skip
+
+    def candidates(self) -> list[str]:
+        """Keys of the candidate target faces in F_nor's shards; the first is the target."""
+        return choose_targets(ShardIndex.open(self.shards["normalizer"]), self.config.targets)
+
+    def train_normalizer(self) -> Path:
+        """Train F_nor; returns its generator."""
+        values = {
+            **NORMALIZER,
+            "name": "nor",
+            "root": self.root,
+            "seed": self.config.seed,
+            "data": {"shards": [self.shards["normalizer"]]},
+            "target_pool": {"keys": self.candidates()},
+            "trainer": {**NORMALIZER["trainer"], "images": self.config.normalizer_images},
+            "samples": {"originals": self.shards["folds"], "truth": self.write_truth()},
+            "tracking": self.config.tracking,
+        }
+        folder = run_stage(NorStage, NorConfig.model_validate(values))
+        return folder / "generator.safetensors"
+
+    def write_truth(self) -> Path:
+        """The folds' faces rendered as the target: the true normalized faces."""
+        return write_truth(
+            self.shards["folds"],
+            self.candidates()[0],
+            self.root / "normalized",
+            target_shards=self.shards["normalizer"],
+            workers=self.config.workers,
+        )
+
+    def normalize(self, generator: Path) -> tuple[Path, Path]:
+        """The folds' faces by the generator, and the true ones: two sets."""
+        normalized = normalize_shards(
+            generator,
+            self.shards["folds"],
+            self.root / "normalized",
+            target_key=self.candidates()[0],
+            target_shards=self.shards["normalizer"],
+        )
+        return normalized, self.write_truth()
+
+    def measure(self, normalized: Path, truth: Path) -> tuple[dict[str, float], Faces]:
+        """Figures of the normalization, and faces.png to look at."""
+        originals = ShardIndex.open(self.shards["folds"])
+        faces = read_faces(originals, ShardIndex.open(normalized), ShardIndex.open(truth))
+        people = ShardIndex.open(self.shards["normalizer"])
+        key = self.candidates()[0]
+        target = people.read_pixels(people.row_of(key))
+        figures = measure_looks(faces, target)
+        figures |= measure_expression(
+            faces,
+            target_parameters(people, key),
+            renders=self.config.target_renders,
+            seed=self.config.seed,
+        )
+        figures["error_ratio"] = measure_error(faces, target)
+        some = np.linspace(0, len(faces.original) - 1, 12).astype(int)
+        columns = (faces.original, faces.normalized, faces.truth)
+        write_png(self.root / FACES_FILE, make_grid([column[some] for column in columns]))
+        return {name: round(value, 4) for name, value in figures.items()}, faces
+
+    def cross_validate(self, normalized: Path, truth: Path, faces: Faces) -> dict[str, Any]:
+        """F1 of every setting as {"value", "low", "high"}, in 0..1."""
+        cla = {
+            **CLASSIFIER,
+            "epochs": self.config.epochs,
+            "data": {
+                "shards": [self.shards["folds"]],
+                "cache": True,
+                "seed": self.config.seed,
+            },
+        }
+        values = {
+            "name": "crossval",
+            "root": self.root,
+            "cla": cla,
+            "settings": {
+                "without": None,
+                "norface": normalized,
+                "truth": truth,
+                "critic_features": self.write_features(faces),
+            },
+            "seeds": [self.config.seed],
+            "processes": self.config.workers,
+            "tracking": self.config.tracking,
+        }
+        result = cross_validate(CrossvalConfig.model_validate(values))
+        settings = result["settings"]
+        return {name: settings[setting]["mean"] for name, setting in F1_OF.items()}
+
+    def write_features(self, faces: Faces) -> Path:
+        """What the critics of L_exp and L_eye read from the originals, in the place of pictures."""
+        critics = build_critics(
+            CriticsConfig.model_validate(
+                {kind: NORMALIZER["critics"][kind] for kind in ("expression", "eyebrow")}
+            )
+        )
+        found = [
+            np.concatenate([one.numpy() for one in run_batches(critic, faces.original)])
+            for critic in critics.values()
+        ]
+        path = self.root / FEATURES_FILE
+        keys = ShardIndex.open(self.shards["folds"]).table["key"].to_numpy(str)
+        with writing(path):
+            np.savez(path, keys=keys, features=np.concatenate(found, axis=1))
+        return path
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write values under another name and rename."""
+
+    with replacing(path) as aside:
+        aside.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
