@@ -125,13 +125,14 @@ def run_plan(plan: Plan, *, batch: int) -> None:
     done = total - sum(len(rows[shard]) for shard in plan.pending)
     device = next(plan.model.parameters()).device
     with torch.inference_mode(), Progress("normalize", total, done=done) as progress:
-        tokens = plan.model.encode(to_image(plan.target)[None].to(device))
+        picture = to_image(plan.target)[None].to(device)
+        target = (plan.model.encode(picture), picture)
         for shard in plan.pending:
             with ShardFile(plan.folder / shard, side=plan.card.side) as file:
                 for start in range(0, len(rows[shard]), batch):
                     chosen = rows[shard][start : start + batch]
                     records = [plan.index.read_record(int(row)) for row in chosen]
-                    for record, pixels in normalize_records(plan.model, records, tokens):
+                    for record, pixels in normalize_records(plan.model, records, target):
                         file.write(dataclasses.replace(record, image=encode_jpeg(pixels)))
                     progress.advance(len(records))
     if all((plan.folder / shard).is_file() for shard in rows):
@@ -139,12 +140,18 @@ def run_plan(plan: Plan, *, batch: int) -> None:
 
 
 def normalize_records(
-    model: Normalizer, records: Sequence[FaceRecord], tokens: torch.Tensor
+    model: Normalizer, records: Sequence[FaceRecord], target: tuple[torch.Tensor, torch.Tensor]
 ) -> Iterator[tuple[FaceRecord, np.ndarray]]:
-    """Records and their normalized pixels (S, S, 3); `tokens` (1, P, L) are the target's."""
-    side = model.config.side
+    """Records and their normalized pixels (S, S, 3).
+
+    `target`: tokens (1, P, L) and picture (1, 3, S, S), -1..1, of the target.
+    """
+    side, count = model.config.side, len(records)
+    tokens, picture = target
     originals = torch.stack([read_original(record, side) for record in records]).to(tokens.device)
-    faces = model.merge_decode(model.encode(originals), tokens.expand(len(records), -1, -1))
+    faces = model.merge_decode(
+        model.encode(originals), tokens.expand(count, -1, -1), picture.expand(count, -1, -1, -1)
+    )
     for record, normalized in zip(records, to_pixels(faces), strict=True):
         # Landmarks and pose were the original's and are no longer true; labels still are.
         yield dataclasses.replace(record, landmarks=None, pose=None), normalized

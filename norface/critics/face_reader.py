@@ -8,7 +8,13 @@ from torch import Tensor
 
 from norface.critics.base import Card, Critic, CriticChoice, find_weights
 from norface.errors import WeightsError
-from norface.models.face_networks import UNITS, FaceReader, IdentityNetwork, load_face_network
+from norface.models.face_networks import (
+    UNITS,
+    FaceReader,
+    IdentityNetwork,
+    fold_norms,
+    load_face_network,
+)
 
 BROW_UNITS = (1, 2, 4)
 "The units that move the brows."
@@ -32,7 +38,7 @@ class FaceReaderCritic(Critic):
         path = find_weights(choice, f"{wanted}.safetensors", "`norface train critic` makes one")
         key = ("synthetic", path)
         if key not in parts:
-            parts[key] = load_face_network(path)
+            parts[key] = fold_norms(load_face_network(path))
         network = parts[key]
         if network.config.kind != wanted:
             raise WeightsError(

@@ -47,14 +47,26 @@ class Judging:
 
     @torch.no_grad()
     def read_truth(
-        self, original: torch.Tensor, target: torch.Tensor, terms: Collection[str]
+        self,
+        original: torch.Tensor,
+        target: torch.Tensor,
+        terms: Collection[str],
+        known: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Features that the normalized faces should have, by term."""
+        """Features that the normalized faces should have, by term.
+
+        `known` are those of the targets, by critic, where `read_targets` has them already.
+        """
         kept = [CRITIC_OF[term] for term in FROM_TARGET if term in terms]
         moved = [CRITIC_OF[term] for term in ("exp", "eye") if term in terms]
-        features = read_features(self.critics, target, kept)
+        features = read_features(self.critics, target, kept) if known is None else dict(known)
         features |= read_features(self.critics, original, moved)
         return {term: features[CRITIC_OF[term]] for term in terms if term in CRITIC_OF}
+
+    @torch.no_grad()
+    def read_targets(self, target: torch.Tensor) -> dict[str, Any]:
+        """Features of targets (N, 3, S, S) that any term compares with, by critic."""
+        return read_features(self.critics, target, [CRITIC_OF[term] for term in FROM_TARGET])
 
     def measure(
         self,

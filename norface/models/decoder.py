@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from pydantic import Field, field_validator
@@ -21,6 +23,10 @@ class DecoderConfig(Config):
     "nearest = repeat, then a 3x3 convolution; shuffle = 1x1 convolution to sub-pixels, cheaper."
     group_width: int = Field(16, gt=0)
     "Channels of a normalization group, at most."
+    output: Literal["picture", "target"] = "picture"
+    """picture = the last maps are the picture, as in the paper. target = they say how the target's
+    picture moves and where it is painted over: for budgets of minutes, which see too few pictures
+    to learn to draw. Then `channels` may stop short of the picture's side."""
 
     @field_validator("channels")
     @classmethod
@@ -38,19 +44,73 @@ class FacialDecoder(nn.Module):
         self.grid = grid
         first, last = config.channels[0], config.channels[-1]
         self.enter = nn.Conv2d(width, first, 1)
-        layers: list[nn.Module] = [ResidualBlock(first, config)]
+        self.stages = nn.ModuleList([ResidualBlock(first, config)])
         for before, after in zip(config.channels, config.channels[1:], strict=False):
-            layers += [build_upsampling(before, after, config), ResidualBlock(after, config)]
-        self.body = nn.Sequential(*layers)
+            self.stages.append(
+                nn.Sequential(build_upsampling(before, after, config), ResidualBlock(after, config))
+            )
         self.norm = build_norm(last, config.group_width)
-        self.leave = nn.Conv2d(last, 3, 3, padding=1)
+        self.painter = TargetPainter(config) if config.output == "target" else None
+        if self.painter is None:
+            self.leave = nn.Conv2d(last, 3, 3, padding=1)
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(N, P, L) => (N, 3, S, S)."""
+    def forward(self, tokens: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """e_n (N, P, L) and I_t (N, 3, S, S) => (N, 3, S, S); `output: picture` ignores I_t."""
         # Tokens lie channels last already, so this view needs no copy.
-        grid = tokens.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
-        maps = self.body(self.enter(grid))
-        return torch.tanh(self.leave(F.silu(self.norm(maps))))
+        maps = self.enter(tokens.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2))
+        seen = []
+        for stage in self.stages:
+            maps = stage(maps)
+            seen.append(maps)
+        finest = F.silu(self.norm(maps))
+        if self.painter is not None:
+            return self.painter(target, coarse=seen[min(1, len(seen) - 1)], finest=finest)
+        return torch.tanh(self.leave(finest))
+
+
+class TargetPainter(nn.Module):
+    """I_n = (1 - m) warp(I_t, flow) + m paint: a picture of the target, moved and painted over.
+
+    The flow is read from a coarse map and so is smooth: what it does to the face is movement, not
+    texture. A fresh painter leaves the target as it is, but for a hint of paint.
+    """
+
+    REACH = 0.3
+    "Largest movement, in units of half the side."
+
+    def __init__(self, config: DecoderConfig):
+        super().__init__()
+        coarse = config.channels[min(1, len(config.channels) - 1)]
+        self.flow = nn.Sequential(
+            build_norm(coarse, config.group_width), nn.SiLU(), nn.Conv2d(coarse, 2, 3, padding=1)
+        )
+        self.paint = nn.Conv2d(config.channels[-1], 4, 3, padding=1)
+        moving = self.flow[-1]
+        assert isinstance(moving, nn.Conv2d) and moving.bias is not None
+        assert self.paint.bias is not None
+        for parameter in moving.parameters():
+            nn.init.zeros_(parameter)
+        with torch.no_grad():
+            self.paint.bias[3] = -4.0
+
+    def forward(
+        self, target: torch.Tensor, *, coarse: torch.Tensor, finest: torch.Tensor
+    ) -> torch.Tensor:
+        """I_t (N, 3, S, S), maps (N, C, h, w) and (N, D, k, k) => (N, 3, S, S), -1..1."""
+        target = target.float()
+        size = target.shape[-2:]
+        enlarge = lambda maps: F.interpolate(
+            maps.float(), size, mode="bilinear", align_corners=False
+        )
+        flow = self.REACH * torch.tanh(enlarge(self.flow(coarse)))
+        still = torch.eye(2, 3, device=target.device).expand(len(target), -1, -1)
+        grid = F.affine_grid(still, list(target.shape), align_corners=False)
+        moved = F.grid_sample(
+            target, grid + flow.permute(0, 2, 3, 1), padding_mode="border", align_corners=False
+        )
+        painted = enlarge(self.paint(finest))
+        cover = torch.sigmoid(painted[:, 3:])
+        return (1 - cover) * moved + cover * torch.tanh(painted[:, :3])
 
 
 class ResidualBlock(nn.Module):

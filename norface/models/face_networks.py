@@ -16,6 +16,7 @@ from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from norface.config import Config
 from norface.data.labels import ACTION_UNITS
@@ -202,6 +203,21 @@ def build_face_network(config: FaceNetworkConfig) -> FaceReader | IdentityNetwor
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return FaceReader(config) if config.kind == "reader" else IdentityNetwork(config)
+
+
+def fold_norms(network: nn.Module) -> nn.Module:
+    """Batch normalization after a convolution becomes part of it, in place; for frozen networks.
+
+    The answers stay the same up to rounding, and a third of the work around convolutions goes.
+    """
+    for module in network.modules():
+        names = list(module._modules)
+        for first, second in zip(names, names[1:], strict=False):
+            convolution, norm = module._modules[first], module._modules[second]
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, first, fuse_conv_bn_eval(convolution, norm))
+                setattr(module, second, nn.Identity())
+    return network
 
 
 def load_face_network(path: Path) -> FaceReader | IdentityNetwork:

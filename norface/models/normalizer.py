@@ -59,7 +59,9 @@ class NormalizerConfig(Config):
     @model_validator(mode="after")
     def _check_sizes(self) -> NormalizerConfig:
         doublings = len(self.decoder.channels) - 1
-        if self.encoder.patch != 2**doublings:
+        reaches = self.encoder.patch == 2**doublings
+        paints = self.decoder.output == "target" and self.encoder.patch > 2**doublings
+        if not (reaches or paints):
             raise ConfigError(
                 f"decoder.channels has {doublings + 1} entries, which doubles the token grid"
                 f" {doublings} times; encoder.patch {self.encoder.patch} needs a power of two"
@@ -95,16 +97,18 @@ class Normalizer(nn.Module):
 
     def forward(self, original: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """I_o, I_t (N, 3, S, S), -1..1 => I_n (N, 3, S, S), -1..1, float32."""
-        tokens = self.encode(torch.cat([original, target]))
-        return self.merge_decode(*tokens.chunk(2))
+        original_tokens, target_tokens = self.encode(torch.cat([original, target])).chunk(2)
+        return self.merge_decode(original_tokens, target_tokens, target)
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Eq. 1: images (N, 3, S, S), -1..1 => tokens (N, P, L)."""
         return self.encoder(images)
 
-    def merge_decode(self, original: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """e_o, e_t (N, P, L) => I_n (N, 3, S, S), -1..1, float32."""
-        return self.decoder(self.merging(original, target)).float()
+    def merge_decode(
+        self, original: torch.Tensor, target: torch.Tensor, picture: torch.Tensor
+    ) -> torch.Tensor:
+        """e_o, e_t (N, P, L) and I_t (N, 3, S, S) => I_n (N, 3, S, S), -1..1, float32."""
+        return self.decoder(self.merging(original, target), picture).float()
 
 
 class GeneratorCard(Config):

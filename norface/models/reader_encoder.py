@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from norface.config import Config
 from norface.images import resize_images
-from norface.models.face_networks import FaceNetworkConfig, FaceReader, build_face_network
+from norface.models.face_networks import UNITS, FaceNetworkConfig, FaceReader, build_face_network
 
 
 class ReaderEncoderConfig(Config):
@@ -57,8 +57,12 @@ class ReaderEncoder(nn.Module):
     """E_s: images (N, 3, S, S), -1..1 => tokens (N, P, L), row by row.
 
     A token is a linear function of its place in the reader's maps of the grid's side and below, of
-    the reader's last layer, and of its own pixels; plus a learned number for its place.
+    its own pixels, of the reader's last layer and of the intensities that it reads; plus learned
+    numbers for its place. Each of these sources is brought to one scale first.
     """
+
+    PER_SPREAD = 4.0
+    "Intensities vary by about a quarter (in fifths of the scale)."
 
     def __init__(self, config: ReaderEncoderConfig):
         super().__init__()
@@ -68,9 +72,12 @@ class ReaderEncoder(nn.Module):
         self.reader = reader.requires_grad_(not config.freeze)
         self.first = (config.side // config.grid).bit_length() - 2
         channels = sum(config.reader.channels[self.first :]) + 3 * config.patch**2
-        self.local = nn.Linear(channels, config.width)
-        self.whole = nn.Linear(config.reader.hidden, config.width, bias=False)
+        self.local = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, config.width))
+        hidden = config.reader.hidden
+        self.whole = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, config.width))
+        self.intensity = nn.Linear(len(UNITS), config.width, bias=False)
         self.place = nn.Parameter(torch.randn(config.grid**2, config.width) * 0.02)
+        self.norm = nn.LayerNorm(config.width)
         self.train()
 
     def train(self, mode: bool = True) -> ReaderEncoder:
@@ -85,8 +92,10 @@ class ReaderEncoder(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze):
             maps = self.reader.trunk(images)
             whole = self.reader.represent(maps, self.reader.landmarks(maps))
+            intensity = self.reader.intensity(whole)
         size = (self.config.grid, self.config.grid)
         seen = [functional.interpolate(one, size) for one in maps[self.first :]]
         seen.append(functional.pixel_unshuffle(images, self.config.patch))
         local = self.local(torch.cat(seen, 1).flatten(2).mT)
-        return local + self.whole(whole)[:, None] + self.place
+        face = self.whole(whole) + self.intensity(self.PER_SPREAD * intensity)
+        return self.norm(local + face[:, None] + self.place)

@@ -8,7 +8,12 @@ from safetensors.torch import save_file
 
 from norface.critics.base import CriticChoice, CriticsConfig, build_critics, read_features
 from norface.errors import WeightsError
-from norface.models.face_networks import FaceNetworkConfig, build_face_network, load_face_network
+from norface.models.face_networks import (
+    FaceNetworkConfig,
+    build_face_network,
+    fold_norms,
+    load_face_network,
+)
 
 
 def write_network(folder, kind):
@@ -87,3 +92,16 @@ def test_same_seed_gives_same_weights_and_leaves_the_global_state_alone():
     other = build_face_network(FaceNetworkConfig(seed=4))
     assert torch.equal(first.pose.weight, second.pose.weight)
     assert not torch.equal(first.pose.weight, other.pose.weight)
+
+
+def test_folded_norms_change_no_answer():
+    network = build_face_network(FaceNetworkConfig())
+    # Statistics as training leaves them: not 0 and 1.
+    network(torch.rand(16, 3, 64, 64) * 2 - 1)
+    network.eval()
+    images = torch.rand(4, 3, 64, 64) * 2 - 1
+    expected = network(images)
+    folded = fold_norms(network)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    for name, found in folded(images).items():
+        torch.testing.assert_close(found, expected[name], atol=1e-4, rtol=1e-4)

@@ -28,7 +28,7 @@ def test_two_faces_become_one_picture_in_range():
 def test_encoding_apart_gives_what_the_whole_network_gives():
     model = build().eval()
     original, target = torch.rand(2, 2, 3, 16, 16) * 2 - 1
-    apart = model.merge_decode(model.encode(original), model.encode(target))
+    apart = model.merge_decode(model.encode(original), model.encode(target), target)
     torch.testing.assert_close(apart, model(original, target))
 
 

@@ -27,9 +27,11 @@ def test_a_token_knows_its_pixels_and_the_whole_face():
     tokens = encoder(image)
     assert tokens.shape == (1, 64, 16)
     # Without what the reader saw, only the token of the changed patch differs (row 2, column 5).
-    torch.nn.init.zeros_(encoder.whole.weight)
+    torch.nn.init.zeros_(encoder.whole[1].weight)
+    torch.nn.init.zeros_(encoder.intensity.weight)
+    encoder.local[0] = torch.nn.Identity()
     with torch.no_grad():
-        encoder.local.weight[:, :16] = 0
+        encoder.local[1].weight[:, :16] = 0
     other = image.clone()
     other[0, :, 8:12, 20:24] += 0.5
     changed = (encoder(image) - encoder(other)).abs().sum(-1)[0] > 1e-6

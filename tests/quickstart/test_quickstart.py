@@ -1,4 +1,4 @@
-"""The whole command on the smallest sizes: it ends, can be started again, and refuses other sizes."""
+"""The whole command on the smallest sizes: it ends, goes on, and refuses other sizes."""
 
 import json
 from pathlib import Path

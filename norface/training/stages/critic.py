@@ -22,7 +22,13 @@ from norface.data.labelled import LabelledFaces, augment_batch
 from norface.data.labels import DETECTION_UNITS, unit_name
 from norface.data.loader import Draw, GlobalBatchSampler, build_loader
 from norface.errors import ConfigError
-from norface.models.face_networks import UNITS, FaceReader, IdentityNetwork, build_face_network
+from norface.models.face_networks import (
+    UNITS,
+    FaceReader,
+    IdentityNetwork,
+    build_face_network,
+    load_face_network,
+)
 from norface.training.backends.base import Backend
 from norface.training.stage import Stage
 from norface.training.stages.critic_config import CriticConfig
@@ -81,7 +87,7 @@ class CriticStage(Stage):
         self.test_faces = LabelledFaces(
             index.select(subjects=persons[-config.held_out :]), cache=config.cache
         )
-        self.network = build_face_network(config.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = self.build_network()
         spread = torch.from_numpy(np.nanstd(self.train_faces.intensity, axis=0)).nan_to_num()
         judged = JudgedFaces(
             self.network, config, persons=self.train_faces.persons, spread=spread.clamp(min=RARELY)
@@ -93,6 +99,20 @@ class CriticStage(Stage):
         batch = config.trainer.batch_per_rank * backend.world_size
         self.steps = math.ceil(config.trainer.images / batch)
         self.steps_per_epoch = len(self.train_faces.index) // batch
+
+    def build_network(self) -> FaceReader | IdentityNetwork:
+        """Fresh weights, or those of `start`. Raises WeightsError, ConfigError."""
+        config, start = self.config.network, self.config.start
+        network = build_face_network(config)
+        if start is not None:
+            before = load_face_network(start)
+            if before.config.model_dump(exclude={"seed"}) != config.model_dump(exclude={"seed"}):
+                raise ConfigError(
+                    f"start: {start} holds a network of other sizes than `network`; set it to"
+                    f" {before.config.model_dump_json()}"
+                )
+            network.load_state_dict(before.state_dict())
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def batches(self, start_step: int) -> Iterator[dict[str, Any]]:
         sampler = GlobalBatchSampler(

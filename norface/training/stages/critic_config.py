@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from norface.config import Config
@@ -47,6 +49,8 @@ class CriticConfig(StageConfig):
     cache: bool = True
     "Decode all pictures once and keep them: 12 kB a picture of 64x64, of all ranks each."
     network: FaceNetworkConfig = FaceNetworkConfig()
+    start: Path | None = None
+    "File of `norface train critic` to go on from; null = fresh weights."
     losses: CriticLossConfig = CriticLossConfig()
     augment: CriticAugmentConfig = CriticAugmentConfig()
     learning_rate: float = Field(2e-3, gt=0)

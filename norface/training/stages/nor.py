@@ -34,6 +34,10 @@ from norface.training.stages.nor_config import NorConfig
 __all__ = ["NorConfig", "NorStage"]
 
 
+FEW_TARGETS = 64
+"Up to so many candidate targets, what the critics say of them is read once and kept."
+
+
 class NorStage(Stage):
     """Generator, discriminator, their optimizers, the averaged generator and the frozen critics."""
 
@@ -60,6 +64,8 @@ class NorStage(Stage):
         self.steps_per_epoch = len(self.index) // batch
         self.persons = set(self.index.persons)
 
+        self.known = self.read_pool()
+
         generator, discriminator = self.build_networks()
         self.average = MovingAverage(generator.to(backend.device), config.optimizer.ema_decay)
         if config.compile:
@@ -78,6 +84,25 @@ class NorStage(Stage):
                 network.parameters(), self.rates[name], config.optimizer.betas, fused=True
             )
             for name, network in self.networks.items()
+        }
+
+    def read_pool(self) -> dict[str, Any] | None:
+        """What the critics say of the candidate targets, read once where they are few."""
+        pool, config = self.pool, self.config
+        if pool is None or len(pool) > FEW_TARGETS or config.flip:
+            return None
+        side = config.normalizer.side
+        faces = [resize_pixels(pool.read_pixels(row), side) for row in range(len(pool))]
+        return self.judging.read_targets(self.to_device(torch.stack(list(map(to_image, faces)))))
+
+    def know_targets(self, keys: list[str]) -> dict[str, Any] | None:
+        """The features of these targets, where `read_pool` read them."""
+        if self.known is None or self.pool is None:
+            return None
+        rows = torch.from_numpy(self.pool.rows_of(keys)).to(self.backend.device)
+        return {
+            kind: [one[rows] for one in found] if isinstance(found, list) else found[rows]
+            for kind, found in self.known.items()
         }
 
     def build_networks(self) -> tuple[Normalizer, Discriminator]:
@@ -144,7 +169,10 @@ class NorStage(Stage):
         if self.config.losses.adv is not None and step >= self.config.adversarial_start_step:
             shown["discriminator"] = self.train_discriminator(target, normalized.detach(), factor)
             losses["adv"] = self.ask_discriminator(normalized)
-        losses |= self.judge(original, target, normalized, is_self, measure_all=is_log_step)
+        losses |= self.judge(
+            original, target, normalized, is_self,
+            known=self.know_targets(batch["target_key"]), measure_all=is_log_step,
+        )  # fmt: skip
         if is_log_step:
             shares = gradient_shares(losses, self.config.losses, normalized)
             shown |= {f"grad_share/{term}": share for term, share in shares.items()}
@@ -155,7 +183,7 @@ class NorStage(Stage):
 
     def judge(
         self, original: Tensor, target: Tensor, normalized: Tensor, is_self: Tensor,
-        *, measure_all: bool,
+        *, known: dict[str, Any] | None, measure_all: bool,
     ) -> dict[str, Tensor]:  # fmt: skip
         """Eq. 5-10: the terms trained on, and with `measure_all` those of weight 0 too."""
         weights = self.config.losses
@@ -166,7 +194,7 @@ class NorStage(Stage):
                 normalized,
                 target,
                 is_self,
-                self.judging.read_truth(original, target, terms),
+                self.judging.read_truth(original, target, terms, known),
                 terms=terms,
                 global_count=self.backend.all_reduce_sum(is_self.sum().float()),
                 world_size=self.backend.world_size,

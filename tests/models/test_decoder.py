@@ -1,0 +1,63 @@
+"""The two outputs of the facial decoder."""
+
+import math
+
+import pytest
+import torch
+
+from norface.errors import ConfigError
+from norface.models.decoder import DecoderConfig, FacialDecoder, TargetPainter
+from norface.models.normalizer import NormalizerConfig
+
+CONFIG = DecoderConfig(channels=[8, 8, 4], convolutions=1, output="target")
+
+
+def make_maps():
+    torch.manual_seed(0)
+    return {"coarse": torch.randn(1, 8, 8, 8), "finest": torch.randn(1, 4, 16, 16)}
+
+
+def test_a_fresh_painter_leaves_the_target_but_for_a_hint_of_paint():
+    target = torch.rand(1, 3, 32, 32) * 2 - 1
+    painted = TargetPainter(CONFIG)(target, **make_maps())
+    assert painted.shape == target.shape
+    assert (painted - target).abs().max() < 0.15
+    assert (painted - target).abs().mean() < 0.03
+
+
+def test_flow_moves_the_picture_by_units_of_half_the_side():
+    painter = TargetPainter(CONFIG)
+    target = torch.rand(1, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        painter.paint.weight.zero_()
+        painter.paint.bias[3] = -30.0
+        # Two pixels of 32 are 0.125 of half a side; the picture is read from its right.
+        painter.flow[-1].bias[0] = math.atanh(0.125 / TargetPainter.REACH)
+    moved = painter(target, **make_maps())
+    torch.testing.assert_close(moved[..., :-2], target[..., 2:], atol=1e-5, rtol=0)
+
+
+def test_full_cover_hides_the_target():
+    painter = TargetPainter(CONFIG)
+    with torch.no_grad():
+        painter.paint.weight.zero_()
+        painter.paint.bias.copy_(torch.tensor([0.5, -0.5, 0.0, 30.0]))
+    painted = painter(torch.rand(1, 3, 32, 32), **make_maps())
+    expected = torch.tanh(torch.tensor([0.5, -0.5, 0.0])).view(1, 3, 1, 1).expand(1, 3, 32, 32)
+    torch.testing.assert_close(painted, expected)
+
+
+def test_the_papers_output_ignores_the_targets_picture():
+    decoder = FacialDecoder(DecoderConfig(channels=[8, 8, 4]), width=8, grid=4).eval()
+    tokens = torch.randn(2, 16, 8)
+    first, second = (decoder(tokens, torch.full((2, 3, 16, 16), v)) for v in (-1.0, 1.0))
+    assert torch.equal(first, second) and first.shape == (2, 3, 16, 16)
+
+
+def test_a_painter_may_stop_short_of_the_pictures_side_and_a_picture_may_not():
+    encoder = {"side": 32, "patch": 8, "width": 8, "depth": 1, "heads": 2}
+    values = {"encoder": encoder, "merging": {"heads": 2}}
+    short = {"channels": [8, 8, 4]}
+    NormalizerConfig.model_validate(values | {"decoder": {**short, "output": "target"}})
+    with pytest.raises(ConfigError, match="encoder.patch 8 needs"):
+        NormalizerConfig.model_validate(values | {"decoder": short})
