@@ -71,8 +71,9 @@ class FacialDecoder(nn.Module):
 class TargetPainter(nn.Module):
     """I_n = (1 - m) warp(I_t, flow) + m paint: a picture of the target, moved and painted over.
 
-    The flow is read from a coarse map and so is smooth: what it does to the face is movement, not
-    texture. A fresh painter leaves the target as it is, but for a hint of paint.
+    The paint is read from a coarse map and so is smooth: it can open a mouth, but it cannot draw
+    the fine texture that pleases judges and no person. A fresh painter leaves the target as it is,
+    but for a hint of paint.
     """
 
     REACH = 0.3
@@ -81,15 +82,12 @@ class TargetPainter(nn.Module):
     def __init__(self, config: DecoderConfig):
         super().__init__()
         coarse = config.channels[min(1, len(config.channels) - 1)]
-        self.flow = nn.Sequential(
-            build_norm(coarse, config.group_width), nn.SiLU(), nn.Conv2d(coarse, 2, 3, padding=1)
-        )
-        self.paint = nn.Conv2d(config.channels[-1], 4, 3, padding=1)
-        moving = self.flow[-1]
-        assert isinstance(moving, nn.Conv2d) and moving.bias is not None
-        assert self.paint.bias is not None
-        for parameter in moving.parameters():
+        self.flow = nn.Conv2d(config.channels[-1], 2, 3, padding=1)
+        self.norm = build_norm(coarse, config.group_width)
+        self.paint = nn.Conv2d(coarse, 4, 3, padding=1)
+        for parameter in self.flow.parameters():
             nn.init.zeros_(parameter)
+        assert self.paint.bias is not None
         with torch.no_grad():
             self.paint.bias[3] = -4.0
 
@@ -102,13 +100,13 @@ class TargetPainter(nn.Module):
         enlarge = lambda maps: F.interpolate(
             maps.float(), size, mode="bilinear", align_corners=False
         )
-        flow = self.REACH * torch.tanh(enlarge(self.flow(coarse)))
+        flow = self.REACH * torch.tanh(enlarge(self.flow(finest)))
         still = torch.eye(2, 3, device=target.device).expand(len(target), -1, -1)
         grid = F.affine_grid(still, list(target.shape), align_corners=False)
         moved = F.grid_sample(
             target, grid + flow.permute(0, 2, 3, 1), padding_mode="border", align_corners=False
         )
-        painted = enlarge(self.paint(finest))
+        painted = enlarge(self.paint(F.silu(self.norm(coarse))))
         cover = torch.sigmoid(painted[:, 3:])
         return (1 - cover) * moved + cover * torch.tanh(painted[:, :3])
 

@@ -32,7 +32,7 @@ def test_flow_moves_the_picture_by_units_of_half_the_side():
         painter.paint.weight.zero_()
         painter.paint.bias[3] = -30.0
         # Two pixels of 32 are 0.125 of half a side; the picture is read from its right.
-        painter.flow[-1].bias[0] = math.atanh(0.125 / TargetPainter.REACH)
+        painter.flow.bias[0] = math.atanh(0.125 / TargetPainter.REACH)
     moved = painter(target, **make_maps())
     torch.testing.assert_close(moved[..., :-2], target[..., 2:], atol=1e-5, rtol=0)
 

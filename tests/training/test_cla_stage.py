@@ -229,6 +229,34 @@ def test_crossval_compares_settings_and_trains_nothing_twice(corpus, tmp_path, c
     assert [path.stat().st_mtime_ns for path in paths] == before
 
 
+@pytest.mark.slow
+def test_folds_trained_at_once_predict_what_they_predict_one_after_the_other(
+    corpus, tmp_path, capsys
+):
+    options = [
+        "cla." + text
+        for text in stage_options(corpus / "shards", tmp_path)
+        if not text.startswith(("root", "tracking"))
+    ]
+    for processes in (1, 2):
+        root = tmp_path / str(processes)
+        words = ["crossval", *options, "cla.epochs=1", f"root={root}", "tracking.mlflow=false"]
+        assert main([*words, f"processes={processes}"]) == 0
+    tables = [
+        pd.concat(map(pd.read_parquet, sorted((tmp_path / n).rglob("predictions.parquet"))))
+        for n in ("1", "2")
+    ]
+    assert list(tables[0]["key"]) == list(tables[1]["key"])
+    np.testing.assert_allclose(tables[0]["score"], tables[1]["score"], atol=1e-5)
+    logs = sorted((tmp_path / "2").rglob("log.txt"))
+    assert len(logs) == 3 and all("cla:" in log.read_text() for log in logs)
+    # A fold that cannot be trained ends the whole in one line.
+    words = ["crossval", *options, f"root={tmp_path / '3'}", "tracking.mlflow=false"]
+    capsys.readouterr()
+    assert main([*words, "processes=2", "settings.bad=/nowhere"]) == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("norface crossval: /nowhere")
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_committed_configs_are_valid_and_use_a_cosine(path):
     config = load_config(CrossvalConfig, path)
