@@ -76,7 +76,7 @@ class TargetPainter(nn.Module):
     but for a hint of paint.
     """
 
-    REACH = 0.3
+    REACH = 0.2
     "Largest movement, in units of half the side."
 
     def __init__(self, config: DecoderConfig):

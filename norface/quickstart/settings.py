@@ -45,9 +45,9 @@ class QuickstartConfig(Config):
 
 
 NORMALIZER: dict[str, Any] = {
-    "self_pair": 0.2,
+    "self_pair": 0.1,
     "trainer": {
-        "batch_per_rank": 16,
+        "batch_per_rank": 8,
         "log_every_steps": 50,
         "sample_every_steps": 250,
         "save_every_steps": 500,
@@ -56,18 +56,24 @@ NORMALIZER: dict[str, Any] = {
     "normalizer": {
         "encoder": {"kind": "reader", "width": 128},
         "merging": {"heads": 4, "mlp_ratio": 2, "blocks": 2},
-        "decoder": {"channels": [128, 64, 32, 16], "convolutions": 1, "upsampling": "shuffle"},
+        "decoder": {
+            "channels": [128, 64],
+            "convolutions": 1,
+            "upsampling": "nearest",
+            "output": "target",
+        },
     },
     "discriminator": {"channels": [16, 32, 64]},
     "critics": {
         kind: {"source": "synthetic"}
         for kind in ("identity", "perceptual", "landmarks", "expression", "eyebrow")
     },
-    "losses": {"adv": 0.2, "rec": 20, "perc": 2, "id": 4, "lm": 500, "exp": 300, "eye": 50},
-    "adversarial_start_step": 300,
+    "losses": {"adv": 0.2, "rec": 10, "perc": 0.5, "id": 1, "lm": 100, "exp": 60, "eye": 4},
+    "adversarial_start_step": 100,
     "optimizer": {
         "learning_rate": 1e-3,
         "discriminator_learning_rate": 4e-4,
+        "betas": (0.5, 0.99),
         "schedule": {"kind": "cosine", "warmup_steps": 50, "final": 0.05},
         "clip_norm": 5.0,
         "ema_decay": 0.99,
