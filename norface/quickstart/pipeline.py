@@ -43,7 +43,8 @@ from norface.training.run import run_stage
 from norface.training.stages.nor import NorStage
 from norface.training.stages.nor_config import NorConfig
 
-SUMMARY_FILE, FACES_FILE, FEATURES_FILE = "summary.json", "faces.png", "critic_features.npz"
+SUMMARY_FILE, COSTS_FILE = "summary.json", "costs.json"
+FACES_FILE, FEATURES_FILE = "faces.png", "critic_features.npz"
 F1_OF = {
     "f1_without": "without",
     "f1_norface": "norface",
@@ -58,26 +59,25 @@ class Quickstart:
 
     def __init__(self, config: QuickstartConfig):
         self.config, self.root = config, config.root
+        self.costs: dict[str, Any] = {}
         self.shards = {pool: self.root / "shards" / pool for pool in ("normalizer", "folds")}
 
     def run(self) -> dict[str, Any]:
         """Do all that is not done; returns the contents of summary.json. Raises NorfaceError."""
         self.claim()
-        started = time.monotonic()
-        with MemoryWatch() as memory:
-            with self.step("faces: two groups of people who never meet"):
-                self.render()
-            with self.step("F_nor: learns to draw any expression on another face"):
-                generator = self.train_normalizer()
-            with self.step("normalize: the folds' faces become the target"):
-                normalized, truth = self.normalize(generator)
-            with self.step("measure: by judges that no loss used"):
-                figures, faces = self.measure(normalized, truth)
-            with self.step("F_cla: three folds, with and without normalization"):
-                figures |= self.cross_validate(normalized, truth, faces)
+        with self.step(1, "faces: two groups of people who never meet"):
+            self.render()
+        with self.step(2, "F_nor: learns to draw any expression on another face"):
+            generator = self.train_normalizer()
+        with self.step(3, "normalize: the folds' faces become the target"):
+            normalized, truth = self.normalize(generator)
+        with self.step(4, "measure: by judges that no loss used"):
+            figures, faces = self.measure(normalized, truth)
+        with self.step(5, "F_cla: three folds, with and without normalization"):
+            figures |= self.cross_validate(normalized, truth, faces)
         summary = {
-            "wall_s": round(time.monotonic() - started, 1),
-            "peak_rss_gib": round(memory.peak_gib, 2),
+            "wall_s": round(sum(cost["seconds"] for cost in self.costs.values()), 1),
+            "peak_rss_gib": max(cost["peak_rss_gib"] for cost in self.costs.values()),
             "subjects": self.config.subjects,
             "image_size": SIDE,
             **figures,
@@ -101,6 +101,9 @@ class Quickstart:
                     if name not in ("root", "workers", "tracking")
                     and getattr(before, name) != getattr(self.config, name)
                 ]
+                costs = self.root / COSTS_FILE
+                if costs.is_file():
+                    self.costs = json.loads(costs.read_text(encoding="utf-8"))
                 if changed:
                     raise CheckpointError(
                         f"{self.root}: belongs to a quickstart with {changed[0]}="
@@ -110,13 +113,26 @@ class Quickstart:
             save_config(self.config, path)
 
     @contextlib.contextmanager
-    def step(self, title: str) -> Iterator[None]:
-        """Say what begins and how long it took."""
-        self.number = getattr(self, "number", 0) + 1
-        print(f"[{self.number}/5] {title}", flush=True)
-        started = time.monotonic()
-        yield
-        print(f"      {time.monotonic() - started:.0f} s", flush=True)
+    def step(self, number: int, title: str) -> Iterator[None]:
+        """Say what begins and how long it took; what it cost is kept for a start that goes on."""
+        print(f"[{number}/5] {title}", flush=True)
+        started, name = time.monotonic(), str(number)
+        before = self.costs.get(name, {"seconds": 0.0, "done": False})
+        done = False
+        try:
+            with MemoryWatch() as memory:
+                yield
+            done = True
+        finally:
+            seconds = time.monotonic() - started
+            if not before["done"]:
+                self.costs[name] = {
+                    "seconds": round(before["seconds"] + seconds, 1),
+                    "peak_rss_gib": max(before.get("peak_rss_gib", 0), round(memory.peak_gib, 2)),
+                    "done": done,
+                }
+                write_json(self.root / COSTS_FILE, self.costs)
+        print(f"      {seconds:.0f} s", flush=True)
 
     def render(self) -> None:
         """Write both corpora."""

@@ -61,6 +61,7 @@ def test_error_ratio_is_0_for_the_truth_and_1_for_the_bare_target(people, faces)
     assert measure_error(faces._replace(normalized=half), target) == pytest.approx(0.5, abs=0.02)
 
 
+@pytest.mark.slow
 def test_expression_is_read_from_the_truth_and_not_from_faces_in_the_wrong_order(people, faces):
     index, keys = people
     target = target_parameters(index, keys[0])

@@ -44,10 +44,8 @@ def test_every_step_runs_once_and_the_figures_stay_when_it_is_started_again(tmp_
     before = {path: path.stat().st_mtime_ns for path in made}
     assert main(words) == 0
     assert {path: path.stat().st_mtime_ns for path in made} == before
-    again = json.loads((root / "summary.json").read_text())
-    assert {n: again[n] for n in FIGURES - {"wall_s", "peak_rss_gib"}} == {
-        n: summary[n] for n in FIGURES - {"wall_s", "peak_rss_gib"}
-    }
+    # Time and memory too are those of the work, not of looking whether it is done.
+    assert json.loads((root / "summary.json").read_text()) == summary
 
     capsys.readouterr()
     assert main([*words, "frames=7"]) == 2
