@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from norface.critics.base import PACKAGED, CriticChoice, find_weights
+from norface.critics.base import CriticChoice, find_weights
 from norface.data.labels import ACTION_UNITS, DETECTION_UNITS, unit_name
 from norface.data.shards import ShardIndex
 from norface.evaluation.normalization import (
@@ -80,8 +80,11 @@ def read_yaw(network: FaceReader, pixels: np.ndarray) -> np.ndarray:
 
 
 def load_judge(name: str) -> FaceReader | IdentityNetwork:
-    """A packaged network that measures: of another seed than those in the losses."""
-    return load_face_network(find_weights(CriticChoice(weights=PACKAGED / name), name))
+    """A packaged network that measures: of another seed than those in the losses.
+
+    Raises WeightsError for a file that is missing or is not what SHA256SUMS promises.
+    """
+    return load_face_network(find_weights(CriticChoice(), name, "reinstall norface"))
 
 
 def measure_looks(faces: Faces, target: np.ndarray) -> dict[str, float]:

@@ -167,6 +167,19 @@ def test_no_gradient_reaches_the_discriminator_from_the_adversarial_loss(make_co
     assert all(p.grad is None and p.requires_grad for p in stage.discriminator.parameters())
 
 
+def test_what_critics_say_of_few_targets_is_read_once_and_is_what_they_say(make_config, backend):
+    stage = NorStage(make_config(target_pool={"persons": 2}), backend)
+    batch = next(stage.batches(0))
+    found = stage.know_targets(batch["target_key"])
+    expected = stage.judging.read_targets(stage.to_device(batch["target"]))
+    assert set(found) == set(expected) == {"perceptual", "identity", "landmarks"}
+    for kind in expected:
+        torch.testing.assert_close(found[kind], expected[kind], atol=1e-5, rtol=1e-4)
+    # Mirrored targets are other pictures, and all faces of a corpus are too many to keep.
+    for changes in ({"target_pool": {"persons": 2}, "flip": True}, {}):
+        assert NorStage(make_config(**changes), backend).know_targets(batch["target_key"]) is None
+
+
 def test_discriminator_waits_for_its_start_step(make_config, backend):
     stage = NorStage(make_config(adversarial_start_step=1), backend)
     before = copy.deepcopy(stage.discriminator.state_dict())
