@@ -1,17 +1,18 @@
-"""A folder of photographs => aligned faces in shards.
+"""A corpus in its official layout, or a folder of photographs => aligned faces in shards.
 
 Every face is found, brought upright to one template and written to OUT as tar shards with an
 index. OUT/rejects.csv says which photographs were left out and why, OUT/notes.csv what was odd
 about others (a second face, a much enlarged one); OUT/contact_sheet.png shows the result: look at
 it.
 
-The subject of ROOT/anna/2.jpg is anna; --subjects file makes each photograph a person of its own.
-A labels table has a column path, relative to ROOT, and any of subject, clip, frame, split, emotion,
-au_N (0 or 1), intensity_N (0..5); an empty cell is an unknown label.
+CORPUS `folder` is any tree: the subject of ROOT/anna/2.jpg is anna; subjects=file makes each
+photograph a person of its own. A table of labels (labels=FILE.csv) has a column path, relative to
+ROOT, and any of subject, clip, frame, split, emotion, au_N (0 or 1), intensity_N (0..5); an empty
+cell is an unknown label.
 
 Example:
   norface prepare folder photos shards --workers 4
-  norface prepare folder photos shards --labels labels.csv --side 128
+  norface prepare folder photos shards labels=labels.csv --side 128
 """
 
 from __future__ import annotations
@@ -20,24 +21,19 @@ import argparse
 import sys
 from pathlib import Path
 
-CORPORA = ("folder",)
-"Layouts that can be read."
+from norface.data.corpora.base import READERS
+
+MOST_PROBLEMS = 20
+"Problems of a corpus that are printed."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("corpus", choices=CORPORA, help="layout of ROOT")
-    parser.add_argument("root", type=Path, metavar="ROOT", help="folder of the photographs")
+    parser.add_argument("corpus", metavar="CORPUS", help=f"layout of ROOT: {', '.join(READERS)}")
+    parser.add_argument("root", type=Path, metavar="ROOT", help="folder of the corpus")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of the shards, new or empty")
-    parser.add_argument("--labels", type=Path, help="csv table of labels")
     parser.add_argument(
-        "--subjects",
-        choices=("folder", "file"),
-        default="folder",
-        help="what names a person: the first folder below ROOT (default), or each file",
-    )
-    parser.add_argument(
-        "--name", default="folder", help="corpus name in the keys (default: folder)"
+        "options", nargs="*", metavar="key=value", help="settings of the corpus's reader"
     )
     parser.add_argument(
         "--side", type=int, default=256, help="of the aligned pictures (default: 256)"
@@ -73,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int | None:
     """Prepare and say where to look."""
     from norface.config import load_config
-    from norface.data.corpora.folder import read_records
+    from norface.data.corpora.base import open_corpus
     from norface.data.detection import choose_detector
     from norface.data.preparation import REJECTS, SHEET, PreparationConfig, prepare_shards
     from norface.errors import ConfigError
@@ -84,7 +80,12 @@ def run(args: argparse.Namespace) -> int | None:
     config = load_config(
         PreparationConfig, overrides=[f"{name}={getattr(args, name)}" for name in names]
     )
-    records = read_records(args.root, labels=args.labels, subjects=args.subjects, corpus=args.name)
+    reader = open_corpus(args.corpus, args.root, args.options)
+    records = list(reader.read())
+    for problem in reader.problems[:MOST_PROBLEMS]:
+        print(f"not used: {problem.place}: {problem.what}", file=sys.stderr)
+    if len(reader.problems) > MOST_PROBLEMS:
+        print(f"... and {len(reader.problems) - MOST_PROBLEMS} more", file=sys.stderr)
     choice = choose_detector(args.detector, args.weights)
     people = len({record.subject for record in records})
     print(

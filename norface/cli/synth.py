@@ -8,6 +8,9 @@ With --truth SHARDS --target KEY it renders the faces of SHARDS as the person of
 light and place: the true normalized faces, as the set OUT/KEY/truth. They measure; nothing may be
 trained on them but the ceiling.
 
+With --layout CORPUS it writes the official folder of that corpus instead, oddities included, for
+`norface prepare CORPUS OUT ...` to read: a rehearsal before the licence arrives.
+
 Example:
   norface synth shards/folds --pool folds --subjects 30 --frames 40 --side 64
   norface synth normalized/folds --truth shards/folds --target synthetic_S200003_seed0_7
@@ -36,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--target-shards", type=Path, metavar="SHARDS", help="where KEY is (default: --truth's)"
     )
     parser.add_argument(
+        "--layout", metavar="CORPUS", help="write the official folder of this corpus"
+    )
+    parser.add_argument(
         "--sheet", action="store_true", help="only draw a contact sheet, to the PNG file OUT"
     )
 
@@ -58,6 +64,16 @@ def run(args: argparse.Namespace) -> None:
         except OSError as error:
             raise CorpusError(f"{args.out}: cannot be written ({error.strerror})") from None
         print(f"look at {args.out}")
+    elif args.layout is not None:
+        from norface.config import load_config
+        from norface.synthetic.layouts.base import LayoutSettings, write_layout
+
+        names = ("subjects", "frames", "side", "seed", "pool")
+        settings = load_config(
+            LayoutSettings, overrides=[f"{name}={getattr(args, name)}" for name in names]
+        )
+        found = write_layout(args.layout, args.out, settings)
+        print(f"{len(found)} labelled faces in the layout of {args.layout} in {args.out}")
     elif args.truth is not None:
         folder = corpus.write_truth(
             args.truth, args.target, args.out, target_shards=args.target_shards,

@@ -6,12 +6,27 @@ import dataclasses
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from norface.data.labels import ACTION_UNITS, EMOTIONS
 from norface.errors import CorpusError
 
+if TYPE_CHECKING:
+    import numpy as np
+
 _PART = re.compile(r"[A-Za-z0-9+-]+")
+
+
+@runtime_checkable
+class StoredPicture(Protocol):
+    """A picture inside a larger file: a frame of a video, an entry of a RecordIO archive.
+
+    Picklable and small; the file is opened where the picture is read. str() names file and place.
+    """
+
+    def read(self) -> np.ndarray:
+        """Pixels (H, W, 3), uint8, RGB. Raises CorpusError."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +42,8 @@ class FaceRecord:
     subject: str
     clip: str
     frame: int
-    image: Path | bytes | None = None
-    "Path of the picture, or its encoded bytes."
+    image: Path | bytes | StoredPicture | None = None
+    "Path of the picture, its encoded bytes, or where it lies in a larger file."
     presence: dict[int, int] = dataclasses.field(default_factory=dict)
     "Action unit => 0 or 1."
     intensity: dict[int, float] = dataclasses.field(default_factory=dict)
@@ -41,6 +56,9 @@ class FaceRecord:
     "68 x (x, y) in units of the image side, 0..1, from the left and from the top."
     pose: tuple[float, float, float] | None = None
     "Yaw, pitch, roll in degrees."
+    region: tuple[float, float, float, float] | None = None
+    """Left, top, right, bottom of the face that the labels are about, in pixels of the photograph,
+    where the corpus tells. Helps to find it; not kept in shards."""
 
     def __post_init__(self) -> None:
         for field in ("corpus", "subject", "clip"):

@@ -144,7 +144,7 @@ def test_labels_come_from_the_table_and_empty_cells_are_unlabelled(photos, tmp_p
         "anna/1.jpg,S1,c1,7,happiness,1,3.5\n"
         "ben.jpg,S2,,,,0,\n"
     )
-    assert prepare(photos, tmp_path / "out", "--labels", str(table)) == 0
+    assert prepare(photos, tmp_path / "out", f"labels={table}") == 0
     index = ShardIndex.open(tmp_path / "out")
     records = {row.key: index.read_record(i) for i, row in enumerate(index.table.itertuples())}
     happy = records["folder_S1_c1_7"]
@@ -169,7 +169,7 @@ def test_labels_come_from_the_table_and_empty_cells_are_unlabelled(photos, tmp_p
 )
 def test_a_wrong_label_is_one_line_with_its_place(photos, tmp_path, capsys, text, message):
     (tmp_path / "labels.csv").write_text(text)
-    assert prepare(photos, tmp_path / "out", "--labels", str(tmp_path / "labels.csv")) == 2
+    assert prepare(photos, tmp_path / "out", f"labels={tmp_path / 'labels.csv'}") == 2
     error = capsys.readouterr().err.strip()
     assert "\n" not in error
     assert not (tmp_path / "out").exists()
@@ -215,12 +215,12 @@ def test_a_finished_folder_is_not_written_over(photos, tmp_path, capsys):
 
 
 def test_a_stopped_preparation_goes_on_to_the_same_bytes(photos, tmp_path):
-    from norface.data.corpora.folder import read_records
+    from norface.data.corpora.base import open_corpus
     from norface.data.detection import choose_detector
     from norface.data.preparation import PreparationConfig, prepare_shards
 
     config = PreparationConfig(side=64, samples_per_shard=1)
-    records, choice = read_records(photos), choose_detector("mediapipe")
+    records, choice = list(open_corpus("folder", photos).read()), choose_detector("mediapipe")
     prepare_shards(records, tmp_path / "whole", config, choice)
     prepare_shards(records[:2], tmp_path / "stopped", config, choice)
     # As a kill leaves it: whole shards, no index.

@@ -1,7 +1,7 @@
 """Any tree of photographs, with labels from a table where there is one.
 
 The subject of ROOT/anna/2.jpg is `anna`; a picture directly in ROOT is a subject of its own, named
-by its file. `subjects="file"` makes every picture a subject of its own. A labels table (csv) has a
+by its file. `subjects=file` makes every picture a subject of its own. A labels table (csv) has a
 column `path`, relative to ROOT, and any of: subject, clip, frame, split, emotion, au_N (0 or 1),
 intensity_N (0..5). An empty cell means: not labelled.
 """
@@ -12,9 +12,12 @@ import csv
 import dataclasses
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from norface.config import Config
+from norface.data.corpora.base import CorpusReader
 from norface.data.labels import ACTION_UNITS
 from norface.data.records import FaceRecord
 from norface.errors import CorpusError
@@ -25,44 +28,56 @@ WORDS = ("subject", "clip", "frame", "split", "emotion")
 CORPUS = "folder"
 
 
-def read_records(
-    root: str | Path,
-    *,
-    labels: str | Path | None = None,
-    subjects: str = "folder",
-    corpus: str = CORPUS,
-) -> list[FaceRecord]:
-    """The photographs below `root`, in the order of their paths.
+class FolderOptions(Config):
+    """What names a person, and where the labels are."""
 
-    Raises CorpusError where there is no folder, no photograph, or a wrong line in the labels.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        what = "is a file, not a folder" if root.exists() else "no such folder"
-        raise CorpusError(f"{root}: {what}; give a folder of photographs")
-    paths = sorted(
-        (path for path in root.rglob("*") if _is_photograph(path)),
-        key=lambda path: path.relative_to(root).parts,
-    )
-    if not paths:
-        raise CorpusError(f"{root}: holds no photograph ({', '.join(SUFFIXES)})")
-    rows = read_labels(labels, root) if labels is not None else {}
-    taken: Counter[tuple[str, str]] = Counter()
-    records = []
-    for path in paths:
-        place = path.relative_to(root)
-        row = rows.pop(place.as_posix(), {})
-        subject = row.get("subject") or _subject(place, subjects)
-        clip = row.get("clip") or _clip(place)
-        frame = row.get("frame", taken[subject, clip])
-        # a/1.jpg and a/1.png, or names that differ in signs a key cannot hold: count them.
-        taken[subject, clip] += 1
-        found = {key: row[key] for key in _LABELS if key in row}
-        records.append(FaceRecord(corpus, subject, clip, frame, path, **found))
-    if rows:
-        first = next(iter(rows))
-        raise CorpusError(f"{labels}: {len(rows)} paths are not below {root}; the first: {first}")
-    return records
+    labels: Path | None = None
+    "csv table of labels."
+    subjects: Literal["folder", "file"] = "folder"
+    "What names a person: the first folder below ROOT, or each file."
+    name: str = CORPUS
+    "Corpus name in the keys."
+
+
+class FolderReader(CorpusReader):
+    """The photographs below a folder, in the order of their paths."""
+
+    name = CORPUS
+    title = "any tree of photographs, with labels from a table where there is one"
+    tree = """\
+ROOT/
+  anna/1.jpg        a photograph of the subject anna
+  ben.png           a photograph of the subject ben"""
+    Options = FolderOptions
+
+    def records(self) -> Iterator[FaceRecord]:
+        """Raises CorpusError for no folder, no photograph, or a wrong line in the labels."""
+        root, options = self.root, self.options
+        if not root.is_dir():
+            what = "is a file, not a folder" if root.exists() else "no such folder"
+            raise CorpusError(f"{root}: {what}; give a folder of photographs")
+        paths = sorted(
+            (path for path in root.rglob("*") if _is_photograph(path)),
+            key=lambda path: path.relative_to(root).parts,
+        )
+        if not paths:
+            raise CorpusError(f"{root}: holds no photograph ({', '.join(SUFFIXES)})")
+        rows = read_labels(options.labels, root) if options.labels is not None else {}
+        places = {path.relative_to(root).as_posix(): path for path in paths}
+        if lost := [name for name in rows if name not in places]:
+            raise CorpusError(
+                f"{options.labels}: {len(lost)} paths are not below {root}; the first: {lost[0]}"
+            )
+        taken: Counter[tuple[str, str]] = Counter()
+        for name, path in places.items():
+            place, row = path.relative_to(root), rows.get(name, {})
+            subject = row.get("subject") or _subject(place, options.subjects)
+            clip = row.get("clip") or _clip(place)
+            frame = row.get("frame", taken[subject, clip])
+            # a/1.jpg and a/1.png, or names that differ in signs a key cannot hold: count them.
+            taken[subject, clip] += 1
+            found = {key: row[key] for key in _LABELS if key in row}
+            yield FaceRecord(options.name, subject, clip, frame, path, **found)
 
 
 _LABELS = ("split", "emotion", "presence", "intensity")
