@@ -150,7 +150,9 @@ def normalize_records(
     tokens, picture = target
     originals = torch.stack([read_original(record, side) for record in records]).to(tokens.device)
     faces = model.merge_decode(
-        model.encode(originals), tokens.expand(count, -1, -1), picture.expand(count, -1, -1, -1)
+        model.encode_original(originals),
+        tokens.expand(count, -1, -1),
+        picture.expand(count, -1, -1, -1),
     )
     for record, normalized in zip(records, to_pixels(faces), strict=True):
         # Landmarks and pose were the original's and are no longer true; labels still are.

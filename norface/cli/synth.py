@@ -30,6 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--subjects", type=int, default=30, help="persons (default: 30)")
     parser.add_argument("--first-subject", type=int, default=0, help="within the pool (default: 0)")
     parser.add_argument("--frames", type=int, default=40, help="pictures a person (default: 40)")
+    parser.add_argument(
+        "--clip-frames",
+        type=int,
+        default=0,
+        metavar="N",
+        help="every N pictures of a person are a clip of one place, light and pose, which begins"
+        " at rest (default: 0, photographs)",
+    )
     parser.add_argument("--side", type=int, default=256, help="of the pictures (default: 256)")
     parser.add_argument("--seed", type=int, default=0, help="of the frames (default: 0)")
     parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
@@ -60,6 +68,7 @@ def run(args: argparse.Namespace) -> None:
             corpus.write_contact_sheet(
                 args.out, pool=args.pool, subjects=min(args.subjects, 8),
                 frames=min(args.frames, 8), seed=args.seed, first_subject=args.first_subject,
+                clip_frames=args.clip_frames,
             )  # fmt: skip
         except OSError as error:
             raise CorpusError(f"{args.out}: cannot be written ({error.strerror})") from None
@@ -83,7 +92,8 @@ def run(args: argparse.Namespace) -> None:
     else:
         folder = corpus.write_corpus(
             args.out, pool=args.pool, subjects=args.subjects, frames=args.frames, side=args.side,
-            seed=args.seed, first_subject=args.first_subject, workers=args.workers,
+            seed=args.seed, first_subject=args.first_subject, clip_frames=args.clip_frames,
+            workers=args.workers,
         )  # fmt: skip
         print(f"{args.subjects * args.frames} faces of {args.subjects} subjects in {folder};"
               f" look at {folder / corpus.SHEET_NAME}")  # fmt: skip
