@@ -35,6 +35,8 @@ def write_folder_aside(path: Path) -> Iterator[Path]:
     What a killed process left aside is removed. Raises CorpusError where `path` is a file or a
     folder with something in it, or cannot be written.
     """
+    if path.name in ("", ".."):
+        path = path.resolve()
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         if path.exists() and not path.is_dir():

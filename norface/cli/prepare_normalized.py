@@ -39,15 +39,15 @@ def run_normalized(words: Sequence[str], *, side: int | None, dry_run: bool) -> 
         )
         return 0
     done = write_release(plan, out)
-    print(
-        f"{done.written} normalized faces of {source} in {done.folder};"
-        f" {done.unmatched} pictures not used ({done.folder / UNMATCHED}),"
-        f" {done.missing} keys without a picture ({done.folder / MISSING})"
-    )
+    print(f"{done.written} normalized faces of {source} in {done.folder}")
+    if done.unmatched:
+        print(f"{done.unmatched} pictures were not used; see {done.folder / UNMATCHED}")
+    if done.missing:
+        print(f"{done.missing} originals have no picture; see {done.folder / MISSING}")
     if done.missing and plan.config.originals is None:
         print(
-            "the classifier wants a picture of every key: the same command with originals=FOLDER"
-            " and another OUT writes shards of the faces that have one"
+            "the classifier wants a picture of every original: the same command with"
+            " originals=FOLDER and another OUT writes shards of those that have one"
         )
     if plan.config.originals is not None:
         print(f"train on their originals: cla.data.shards=[{plan.config.originals}]")

@@ -50,9 +50,9 @@ class KeyFinder:
             if key in self.keys:
                 return key
         if len(parts) > 1 and parts[-1].isdecimal():
-            key = self._by_frame.get((to_word(parts[-2]), int(parts[-1])))
-            if key is not None:
-                return key
+            by_frame = self._by_frame.get((to_word(parts[-2]), int(parts[-1])))
+            if by_frame is not None:
+                return by_frame
         found = {self._alone.get(word) for word in self._words_of(parts)} - {None}
         return found.pop() if len(found) == 1 else None
 

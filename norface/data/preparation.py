@@ -9,15 +9,17 @@ same call again after a stop goes on behind the last whole shard.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import multiprocessing
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -28,9 +30,8 @@ from norface.data.detection import DetectorChoice, FaceDetector
 from norface.data.indexing import INDEX_NAME
 from norface.data.records import FaceRecord
 from norface.data.shards import ShardIndex, ShardWriter, list_shards
-from norface.data.tars import scan_shard
+from norface.data.tars import scan_shard, unwritable
 from norface.errors import CorpusError, NorfaceError
-from norface.files import write_aside
 from norface.images import encode_jpeg, make_grid, read_photo, resize_pixels, write_png
 from norface.progress import track
 
@@ -216,7 +217,7 @@ def _prepare_in_worker(record: FaceRecord) -> Outcome:
 
 def write_list(path: Path, outcomes: Sequence[Outcome], column: str) -> None:
     """A csv of path, key and the outcome's `column` (reason or note)."""
-    with write_aside(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with _aside(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "key", column])
         for outcome in outcomes:
@@ -230,5 +231,18 @@ def write_sheet(folder: Path) -> None:
     rows = np.linspace(0, len(index) - 1, count).round().astype(int)
     faces = [resize_pixels(index.read_pixels(int(row)), SHEET_SIDE) for row in rows]
     lines = [faces[i : i + SHEET_COLUMNS] for i in range(0, count, SHEET_COLUMNS)]
-    with write_aside(folder / SHEET) as temporary:
+    with _aside(folder / SHEET) as temporary:
         write_png(temporary, make_grid(lines))
+
+
+@contextlib.contextmanager
+def _aside(path: Path) -> Iterator[Any]:
+    """A temporary path beside `path` that takes its place when all went well."""
+    temporary = path.with_name(f".{path.name}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise unwritable(path, error) from None
+    finally:
+        temporary.unlink(missing_ok=True)
