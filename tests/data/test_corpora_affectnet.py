@@ -187,6 +187,17 @@ def test_annotations_may_hold_strings_or_numbers_of_any_type(tmp_path):
     assert reader.left_out == {"none (code 8)": 1} and reader.problems == []
 
 
+def test_a_second_picture_of_one_annotation_is_listed(tmp_path):
+    folder = write_arrays(tmp_path, ["1"])
+    write_arrays(tmp_path, ["1"], "val_set")
+    (folder / "images" / "0.png").write_bytes(b"x")
+    records, reader = read(tmp_path)
+    assert records[0].image.name == "0.jpg" and len(records) == 2
+    assert reader.problems == [
+        (str(folder / "images" / "0.png"), "is a second picture of 0; 0.jpg is used")
+    ]
+
+
 def test_numbers_of_files_are_sorted_as_numbers(tmp_path):
     write_arrays(tmp_path, ["1"] * 11)
     write_arrays(tmp_path, ["1"], "val_set")

@@ -191,7 +191,10 @@ or ROOT/                                       a copy with one folder a class, 0
         for name, split in SETS.items():
             images = self.need(f"{name}/images")
             annotations = self.need(f"{name}/annotations")
-            photographs = {path.stem: path for path in images.iterdir() if is_photograph(path)}
+            photographs: dict[str, Path] = {}
+            for path in sorted(filter(is_photograph, images.iterdir())):
+                if (first := photographs.setdefault(path.stem, path)) != path:
+                    self.report(path, f"is a second picture of {path.stem}; {first.name} is used")
             arrays = {
                 path.name[: -len(ANNOTATION)]: path
                 for path in annotations.iterdir()
