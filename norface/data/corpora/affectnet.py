@@ -5,9 +5,10 @@
     (c) train/3/NAME.jpg, val/3/NAME.jpg                                         (copies by class)
 
 Columns of the tables and the way of their pictures: sb-ai-lab/EmotiEffLib#14; layout (b):
-yaoing/DAN:affectnet.py and EmotiEffLib#14; (c): kaiwang960112/Self-Cure-Network#48. File names do
-not map between (a) and (b) (face-analysis/emonet#10). In some copies of (a) the tables lie in
-Manually_Annotated_file_lists and validation.csv has no line of names; both are read.
+yaoing/DAN:affectnet.py and EmotiEffLib#14; layout (c):
+kaiwang960112/Challenge-condition-FER-dataset#48. File names do not map between (a) and (b)
+(face-analysis/emonet#10). In some copies of (a) the tables lie in Manually_Annotated_file_lists and
+validation.csv has no line of names; both are read.
 
 Codes: 0 neutral, 1 happiness, 2 sadness, 3 surprise, 4 fear, 5 disgust, 6 anger, 7 contempt (left
 out with classes=7, as in the paper); 8 none, 9 uncertain and 10 no face are no emotion samples and
