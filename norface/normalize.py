@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from norface.critics.base import file_sha256
-from norface.data.normalized import SET_NAME, TARGET_NAME, NormalizedSet, read_set, write_set
+from norface.data.normalized import TARGET_NAME, NormalizedSet, claim_set
 from norface.data.records import FaceRecord
 from norface.data.shards import ShardFile, ShardIndex, write_index
 from norface.errors import ConfigError, CorpusError
@@ -201,10 +201,5 @@ def start_set(plan: Plan) -> None:
 
     Raises CorpusError when the folder holds a set of other sources.
     """
-    if not (plan.folder / SET_NAME).is_file():
-        write_set(plan.folder, plan.card)
+    if claim_set(plan.folder, plan.card):
         write_png(plan.folder / TARGET_NAME, plan.target)
-    elif read_set(plan.folder) != plan.card:
-        raise CorpusError(
-            f"{plan.folder}: holds a set of another source; remove it or choose another `out`"
-        )

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from norface.data.labels import ACTION_UNITS, is_present
-from norface.data.normalized import SET_NAME, TARGET_NAME, TRUTH, NormalizedSet, read_set, write_set
+from norface.data.normalized import TARGET_NAME, TRUTH, NormalizedSet, claim_set
 from norface.data.records import FaceRecord
 from norface.data.shards import ShardFile, ShardIndex, ShardWriter, write_index
 from norface.errors import CorpusError
@@ -239,11 +239,7 @@ def write_truth(
         target=target_key, generator=TRUTH, trained_on=[], source=index.digest, side=index.side
     )
     folder = Path(out) / target_key / TRUTH
-    if (folder / SET_NAME).is_file():
-        if read_set(folder) != card:
-            raise CorpusError(f"{folder}: holds a set of another source; choose another `out`")
-    else:
-        write_set(folder, card)
+    if claim_set(folder, card):
         write_png(folder / TARGET_NAME, render(target, index.side).pixels)
     names = index.table["shard"].astype(str).to_numpy()
     with Progress("truth", len(index), unit="face") as progress:
