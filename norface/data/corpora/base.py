@@ -18,6 +18,10 @@ from norface.data.records import FaceRecord
 from norface.errors import ConfigError, CorpusError
 
 READERS: dict[str, str] = {
+    "celeba": "norface.data.corpora.celeba:CelebAReader",
+    "webface": "norface.data.corpora.webface:WebFaceReader",
+    "emo135": "norface.data.corpora.emo135:Emo135Reader",
+    "fec": "norface.data.corpora.fec:FecReader",
     "folder": "norface.data.corpora.folder:FolderReader",
 }
 "Corpus name => module:class; imported when it is asked for."
