@@ -8,6 +8,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from norface.data.loader import Draw
+from norface.data.mixture import Mixture
 from norface.data.shards import ShardIndex
 from norface.images import resize_pixels, to_image
 from norface.training.seeding import sample_rng
@@ -18,7 +19,8 @@ class PairDataset(Dataset[dict[str, Any]]):
 
     The target comes from all faces of `index` (the paper), or from `target_pool`. With probability
     `self_pair`, I_o and I_t are one picture, where L_rec (eq. 5) is defined: the original without
-    a pool, the drawn target with one. Draws are keyed by (seed, epoch, position).
+    a pool, the drawn target with one. Draws are keyed by (seed, epoch, position). With a `mixture`
+    of `index`, targets from all faces follow its weights, as the originals do by their order.
 
     Gives {"key", "target_key", "epoch", "position", "original", "target": float32 (3, S, S), -1..1,
     "is_self": bool}; "key" is that of the picture in "original". With `flip`, half of the originals
@@ -34,10 +36,12 @@ class PairDataset(Dataset[dict[str, Any]]):
         seed: int,
         side: int | None,
         flip: bool = False,
+        mixture: Mixture | None = None,
     ):
         self.index, self.pool = index, index if target_pool is None else target_pool
         self.self_pair, self.seed = self_pair, seed
         self.side, self.flip = side or index.side, flip
+        self.mixture = mixture if self.pool is index else None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -57,7 +61,10 @@ class PairDataset(Dataset[dict[str, Any]]):
         rng = sample_rng(self.seed, draw.epoch, draw.position, "pair")
         # All numbers are drawn in a fixed order, so that one option never shifts another's draws.
         want_self, mirrored = rng.random() < self.self_pair, rng.random(2) < 0.5
-        target_row = int(rng.integers(len(self.pool)))
+        if self.mixture is not None:
+            target_row = self.mixture.pick(rng.random())
+        else:
+            target_row = int(rng.integers(len(self.pool)))
         target_pixels = None
         if other is not None and self.pool is self.index:
             target_row, target_pixels = other
