@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from norface.data.corpora.folder import SUFFIXES
 
@@ -48,3 +48,12 @@ def list_folder(folder: Path) -> tuple[list[str], list[str], list[str]]:
             else:
                 others.append(entry.name)
     return sorted(folders), sorted(photographs), sorted(others)
+
+
+def path_part(path: PurePath) -> str:
+    """A relative path without its suffix as part of a key: joyful/0012.jpg => joyful+0012."""
+    names = path.with_suffix("").parts
+    if any("+" in name for name in names):
+        return key_part(path.with_suffix("").as_posix())
+    joined = "+".join(names)
+    return joined if key_part(joined) == joined else key_part(path.with_suffix("").as_posix())
