@@ -165,7 +165,7 @@ class RecordioPicture:
 
 
 def parse_header(record: bytes, size: int, name: str) -> Header:
-    """The header of a record of `size` bytes from its first bytes. Raises CorpusError with `name`."""
+    """The header of a record of `size` bytes, from its first bytes. Raises CorpusError."""
     if len(record) < _HEADER.size:
         raise CorpusError(f"{name}: {size} bytes hold no picture's header of {_HEADER.size}")
     count, label, identifier, _ = _HEADER.unpack_from(record)

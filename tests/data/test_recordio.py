@@ -94,9 +94,7 @@ def test_parts_are_joined_by_the_magic_number_that_the_writer_left_out(write):
         (b"ab" + MAGIC + b"cd", part(0, b"ab" + MAGIC + b"cd")),
     ],
 )  # fmt: skip
-def test_a_record_is_cut_where_the_magic_number_stands_at_a_multiple_of_four(
-    write, record, packed
-):
+def test_a_record_is_cut_where_the_magic_number_stands_at_a_multiple_of_four(write, record, packed):
     assert pack_record(record) == packed
     with RecordFile(write(packed)) as file:
         assert file.read(file.measure(0)) == record

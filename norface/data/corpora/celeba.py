@@ -35,7 +35,7 @@ class Row(NamedTuple):
 
 
 def places_of(name: str, part: str) -> list[str]:
-    """Where copies have a file or folder: the root, torchvision's folder, the folders of the site."""
+    """Where copies have a file or folder: the root, torchvision's folder, or the site's."""
     return [f"{folder}{name}" for folder in ("", "celeba/", f"{part}/")]
 
 

@@ -159,7 +159,9 @@ or
         try:
             paths = sorted(path.relative_to(root) for path in root.glob(pattern or ""))
         except (ValueError, NotImplementedError, IndexError) as error:
-            raise CorpusError(f"glob '{pattern}': {error}; give a pattern such as */*.jpg") from None
+            raise CorpusError(
+                f"glob '{pattern}': {error}; give a pattern such as */*.jpg"
+            ) from None
         for path in paths:
             if not (root / path).is_file():
                 continue

@@ -252,7 +252,9 @@ def parse_face(cells: Sequence[str], column: int) -> Face:
     try:
         left, right, top, bottom = map(float, cells[1:])
     except ValueError:
-        raise ValueError(f"column {column + 1}: found '{','.join(cells[1:])}'; expected a box") from None
+        raise ValueError(
+            f"column {column + 1}: found '{','.join(cells[1:])}'; expected a box"
+        ) from None
     # A comparison with NaN is false, so NaN is refused too.
     if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
         raise ValueError(

@@ -35,7 +35,7 @@ def number_picture(stem: str, clip: str) -> tuple[str, int]:
 
 
 def list_folder(folder: Path) -> tuple[list[str], list[str], list[str]]:
-    """Names of (folders, photographs, other files) in a folder, each sorted; hidden ones are none."""
+    """Names of (folders, photographs, other files) in a folder, each sorted; no hidden ones."""
     folders, photographs, others = [], [], []
     with os.scandir(folder) as entries:
         for entry in entries:

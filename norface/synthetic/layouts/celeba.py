@@ -50,15 +50,11 @@ def write(root: Path, settings: LayoutSettings) -> list[FaceRecord]:
         points.append(f"{name} " + " ".join(f"{value:4d}" for value in five.ravel()))
         if number < len(turns):
             identities.append(f"{name} {person}")
-            records.append(
-                FaceRecord("celeba", str(person), "aligned", number, split=SPLITS[part])
-            )
+            records.append(FaceRecord("celeba", str(person), "aligned", number, split=SPLITS[part]))
     lost = f"{len(turns) + 1:06d}.jpg"
     write_lines(root / "identity_CelebA.txt", [*identities, f"{lost} {person_number(0)}"])
     write_lines(root / "list_eval_partition.txt", [*parts, f"{lost} 0"])
-    write_lines(
-        root / "list_landmarks_align_celeba.txt", [str(len(points)), f"{POINTS} ", *points]
-    )
+    write_lines(root / "list_landmarks_align_celeba.txt", [str(len(points)), f"{POINTS} ", *points])
     write_lines(
         root / "list_bbox_celeba.txt",
         [str(len(parts)), "image_id x_1 y_1 width height"]
