@@ -198,6 +198,9 @@ def test_what_is_no_picture_of_a_person_is_a_problem(tmp_path):
     ]
 
 
-def test_a_folder_of_neither_gets_the_expected_tree(tmp_path):
-    with pytest.raises(CorpusError, match="train.rec is missing; expected\nROOT/\n  train.rec"):
+@pytest.mark.parametrize("name", ["readme.txt", "img_align_celeba/000001.jpg"])
+def test_a_folder_of_neither_gets_the_expected_tree(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(CorpusError, match="train.rec .* is missing; expected\nROOT/\n  train.rec"):
         read(tmp_path)

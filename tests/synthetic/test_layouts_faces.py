@@ -17,7 +17,7 @@ from norface.synthetic.renderer import render
 
 SETTINGS = LayoutSettings(subjects=2, frames=6, side=64)
 LAYOUTS = ["celeba", "webface", "webface-folders", "emo135", "fec"]
-ODD = {"celeba": 3, "webface": 1, "webface-folders": 2, "emo135": 2, "fec": 6}
+ODD = {"celeba": 2, "webface": 1, "webface-folders": 2, "emo135": 2, "fec": 6}
 "Layout => problems that a reader must find in it."
 
 
@@ -165,6 +165,8 @@ def test_the_command_writes_a_layout_and_says_how_many_faces(tmp_path, capsys):
 def test_an_unknown_layout_and_a_folder_in_use_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="layout 'celebb' is unknown; there are: .*celeba"):
         write_layout("celebb", tmp_path, SETTINGS)
+    with pytest.raises(ConfigError, match="needs at least 2 persons"):
+        write_layout("webface-folders", tmp_path / "b", LayoutSettings(subjects=1))
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(CorpusError, match="is not empty"):
         write_layout("fec", tmp_path, SETTINGS)

@@ -60,13 +60,13 @@ ROOT/                                  or ROOT/celeba/, or ROOT/Img, ROOT/Anno a
         path = next(filter(None, places), None)
         points = self.read_list(path, columns=10, header=2) if path is not None else {}
         _, names, _ = list_folder(folder)
+        there = set(names)
         if not names:
             raise self.misses("img_align_celeba/000001.jpg")
-        there = set(names)
-        for rows in (identities, partition, points):
-            for name, row in rows.items():
-                if name not in there:
-                    self.report(row.place, f"the picture {name} is missing in {folder}")
+        # A picture that is gone is told once, at the first list that has it.
+        for name, row in (points | partition | identities).items():
+            if name not in there:
+                self.report(row.place, f"the picture {name} is missing in {folder}")
         for name in names:
             if name not in identities:
                 self.report(folder / name, f"no identity in {IDENTITIES}; left out")

@@ -42,10 +42,11 @@ ROOT/
         folders, _, files = list_folder(self.root)
         if any(name.lower() in ("train.rec", "train.idx") for name in files):
             yield from self.read_archive(self.need("train.rec"), self.need("train.idx"))
-        elif folders:
+        elif len(folders) > 1:
             yield from self.read_folders(folders)
         else:
-            raise self.misses("train.rec")
+            # One folder of pictures is some other corpus, not one of many persons.
+            raise self.misses("train.rec (or the folders of two persons or more)")
 
     def read_folders(self, folders: list[str]) -> Iterator[FaceRecord]:
         """One folder a person."""

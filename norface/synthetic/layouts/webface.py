@@ -14,6 +14,7 @@ from pathlib import Path
 from norface.data.corpora.naming import key_part
 from norface.data.recordio import MAGIC, RecordWriter, pack_picture
 from norface.data.records import FaceRecord
+from norface.errors import ConfigError
 from norface.images import encode_jpeg, resize_pixels
 from norface.synthetic.layouts.base import LayoutSettings
 from norface.synthetic.renderer import render
@@ -54,6 +55,8 @@ def write(root: Path, settings: LayoutSettings) -> list[FaceRecord]:
 
 def write_folders(root: Path, settings: LayoutSettings) -> list[FaceRecord]:
     """Write a folder a person; the last one's is named, not numbered."""
+    if settings.subjects < 2:
+        raise ConfigError("subjects: webface-folders needs at least 2 persons, a folder each")
     records = []
     for subject in range(settings.subjects):
         person = f"{45 + 54 * subject:07d}"
