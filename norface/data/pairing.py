@@ -8,6 +8,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from norface.data.loader import Draw
+from norface.data.mixture import Mixture
 from norface.data.shards import ShardIndex
 from norface.errors import CorpusError
 from norface.images import resize_pixels, to_image
@@ -22,7 +23,8 @@ class PairDataset(Dataset[dict[str, Any]]):
     a pool, the drawn target with one. With probability `clip_pair` they are two pictures of one
     clip, in which the face that is wanted is the original itself, so L_rec is defined too: without
     a pool the target is drawn from the original's clip, with one the original from the target's.
-    Draws are keyed by (seed, epoch, position).
+    Draws are keyed by (seed, epoch, position). With a `mixture` of `index`, targets from all faces
+    follow its weights, as the originals do by their order.
 
     Gives {"key", "target_key", "epoch", "position", "original", "target": float32 (3, S, S), -1..1,
     "is_self": bool}; "key" is that of the picture in "original", "is_self" says that the face that
@@ -40,11 +42,13 @@ class PairDataset(Dataset[dict[str, Any]]):
         seed: int,
         side: int | None,
         flip: bool = False,
+        mixture: Mixture | None = None,
     ):
         self.index, self.pool = index, index if target_pool is None else target_pool
         self.self_pair, self.clip_pair, self.seed = self_pair, clip_pair, seed
         self.clips = Clips(index) if clip_pair else None
         self.side, self.flip = side or index.side, flip
+        self.mixture = mixture if self.pool is index else None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -66,7 +70,10 @@ class PairDataset(Dataset[dict[str, Any]]):
         kind, mirrored = rng.random(), rng.random(2) < 0.5
         want_self = kind < self.self_pair
         want_clip = not want_self and kind < self.self_pair + self.clip_pair
-        target_row = int(rng.integers(len(self.pool)))
+        if self.mixture is not None:
+            target_row = self.mixture.pick(rng.random())
+        else:
+            target_row = int(rng.integers(len(self.pool)))
         target_pixels = None
         if other is not None and self.pool is self.index:
             target_row, target_pixels = other

@@ -21,6 +21,10 @@ from norface.errors import ConfigError, CorpusError
 READERS: dict[str, str] = {
     "affectnet": "norface.data.corpora.affectnet:AffectNetReader",
     "rafdb": "norface.data.corpora.rafdb:RafDbReader",
+    "celeba": "norface.data.corpora.celeba:CelebAReader",
+    "webface": "norface.data.corpora.webface:WebFaceReader",
+    "emo135": "norface.data.corpora.emo135:Emo135Reader",
+    "fec": "norface.data.corpora.fec:FecReader",
     "folder": "norface.data.corpora.folder:FolderReader",
 }
 "Corpus name => module:class; imported when it is asked for."

@@ -22,6 +22,11 @@ LAYOUTS: dict[str, str] = {
     "affectnet-folders": "norface.synthetic.layouts.affectnet:write_folders",
     "rafdb": "norface.synthetic.layouts.rafdb:write_aligned",
     "rafdb-original": "norface.synthetic.layouts.rafdb:write_original",
+    "celeba": "norface.synthetic.layouts.celeba:write",
+    "webface": "norface.synthetic.layouts.webface:write",
+    "webface-folders": "norface.synthetic.layouts.webface:write_folders",
+    "emo135": "norface.synthetic.layouts.emo135:write",
+    "fec": "norface.synthetic.layouts.fec:write",
 }
 """Corpus name => module:function. The function (root: Path, settings: LayoutSettings) writes the
 tree, warts included, and returns the records that a right reader must find in it, without images;

@@ -57,6 +57,7 @@ class NorStage(Stage):
             seed=config.seed,
             side=config.normalizer.side,
             flip=config.flip,
+            mixture=config.data.mix(self.index),
         )
         critics = build_critics(config.critics, backend.device)
         self.judging = Judging(critics, config.losses)
