@@ -19,6 +19,10 @@ from norface.errors import ConfigError, CorpusError
 
 READERS: dict[str, str] = {
     "folder": "norface.data.corpora.folder:FolderReader",
+    "bp4d": "norface.data.corpora.bp4d:Bp4dReader",
+    "bp4dplus": "norface.data.corpora.bp4dplus:Bp4dPlusReader",
+    "disfa": "norface.data.corpora.disfa:DisfaReader",
+    "disfaplus": "norface.data.corpora.disfaplus:DisfaPlusReader",
 }
 "Corpus name => module:class; imported when it is asked for."
 
