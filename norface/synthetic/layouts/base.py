@@ -16,7 +16,11 @@ from norface.data.records import FaceRecord
 from norface.errors import ConfigError, CorpusError
 from norface.synthetic.sampling import Frame, draw_frame
 
-LAYOUTS: dict[str, str] = {}
+LAYOUTS: dict[str, str] = {
+    "bp4d": "norface.synthetic.layouts.bp4d:write_bp4d",
+    "bp4dplus": "norface.synthetic.layouts.bp4dplus:write_bp4dplus",
+    "disfa": "norface.synthetic.layouts.disfa:write_disfa",
+}
 """Corpus name => module:function. The function (root: Path, settings: LayoutSettings) writes the
 tree, warts included, and returns the records that a right reader must find in it, without images;
 the order does not matter."""
