@@ -72,6 +72,7 @@ class _OpenVideo:
         self.process = os.getpid()
         self.capture = _open(path)
         self.grabbed = 0
+        self.ended = False
         self.last: tuple[int, np.ndarray] | None = None
 
     def read(self, number: int) -> np.ndarray:
@@ -81,9 +82,11 @@ class _OpenVideo:
             return self.last[1].copy()
         if number < self.grabbed:
             self.close()
-            self.capture, self.grabbed = _open(self.path), 0
+            self.capture, self.grabbed, self.ended = _open(self.path), 0, False
         while self.grabbed <= number:
-            if not self.capture.grab():
+            # Decoding goes on behind a damaged picture, but with a count that is no longer right.
+            self.ended = self.ended or not self.capture.grab()
+            if self.ended:
                 raise CorpusError(
                     f"{self.path}: picture {number} (from 0) cannot be read, the video ends or is"
                     f" damaged after {self.grabbed} pictures; copy it again"
@@ -109,12 +112,12 @@ class _Reading(threading.local):
 
     def video_at(self, path: Path) -> _OpenVideo:
         video = self.video
-        # A forked child shares its parent's place in the file, so it opens the video anew.
-        if (
-            video is None
-            or (video.path, video.process) != (path, os.getpid())
-            or video.state != _state_of(path)
-        ):
+        if video is not None and video.process != os.getpid():
+            # A forked child shares its parent's place in the file, and has none of its decoder's
+            # threads: to close that video would wait for them for ever.
+            _of_parents.append(video)
+            self.video = video = None
+        if video is None or video.path != path or video.state != _state_of(path):
             if video is not None:
                 video.close()
             self.video = None
@@ -123,6 +126,8 @@ class _Reading(threading.local):
 
 
 _reading = _Reading()
+_of_parents: list[_OpenVideo] = []
+"Videos that a forked child must neither read nor close."
 
 
 def _state_of(path: Path) -> tuple[int, int]:
