@@ -198,12 +198,12 @@ ROOT/
         """Frame => unit => intensity."""
         found: dict[int, dict[int, float]] = {}
         for unit, tables in levels.items():
-            if sequence not in tables:
-                self.report(sequence, f"there is no intensity table of AU{unit}")
-                continue
-            table = read_levels(tables[sequence], self.report, beyond="missing")
-            for frame, level in table.items():
-                found.setdefault(frame, {})[unit] = level
+            if sequence in tables:
+                table = read_levels(tables[sequence], self.report, beyond="missing")
+                for frame, level in table.items():
+                    found.setdefault(frame, {})[unit] = level
+        if lost := [f"AU{unit}" for unit, tables in levels.items() if sequence not in tables]:
+            self.report(sequence, f"there is no intensity table of {', '.join(lost)}")
         return found
 
     def _picture_folder(self) -> Path:
