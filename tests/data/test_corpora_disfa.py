@@ -1,4 +1,4 @@
-"""DISFA and DISFA+: hand-made folders with each oddity of the official ones, and all that is wrong."""
+"""DISFA and DISFA+: hand-made folders with each oddity of the official ones, and each fault."""
 
 from pathlib import Path
 
