@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from norface.data.open_files import LastOpened, state_of
 from norface.errors import CorpusError
 
 SUFFIXES = (".avi", ".mp4", ".mkv", ".mov", ".wmv")
@@ -39,7 +38,7 @@ class VideoFrame:
 
         Raises CorpusError for a missing or damaged video, and for one that ends before the picture.
         """
-        return _reading.video_at(self.path).read(self.number)
+        return _reading.at(self.path).read(self.number)
 
     def __str__(self) -> str:
         return f"{self.path}, picture {self.number} from 0"
@@ -68,8 +67,6 @@ class _OpenVideo:
 
     def __init__(self, path: Path):
         self.path = path
-        self.state = _state_of(path)
-        self.process = os.getpid()
         self.capture = _open(path)
         self.grabbed = 0
         self.ended = False
@@ -104,43 +101,8 @@ class _OpenVideo:
         self.last = None
 
 
-class _Reading(threading.local):
-    """The one video that is open in this thread."""
-
-    def __init__(self) -> None:
-        self.video: _OpenVideo | None = None
-
-    def video_at(self, path: Path) -> _OpenVideo:
-        video = self.video
-        if video is not None and video.process != os.getpid():
-            # A forked child shares its parent's place in the file, and has none of its decoder's
-            # threads: to close that video would wait for them for ever.
-            _of_parents.append(video)
-            self.video = video = None
-        if video is None or video.path != path or video.state != _state_of(path):
-            if video is not None:
-                video.close()
-            self.video = None
-            self.video = video = _OpenVideo(path)
-        return video
-
-
-_reading = _Reading()
-_of_parents: list[_OpenVideo] = []
-"Videos that a forked child must neither read nor close."
-
-
-def _state_of(path: Path) -> tuple[int, int]:
-    """Size and time of change. Raises CorpusError for a missing file."""
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise CorpusError(f"{path}: cannot be read ({error.strerror})") from None
-    return found.st_size, found.st_mtime_ns
-
-
 def _open(path: Path) -> cv2.VideoCapture:
-    _state_of(path)
+    state_of(path)
     # FFmpeg alone: the other readers of OpenCV take numbered names for a series of pictures.
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     if not capture.isOpened():
@@ -155,3 +117,6 @@ def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
         yield capture
     finally:
         capture.release()
+
+
+_reading: LastOpened[_OpenVideo] = LastOpened(_OpenVideo, _OpenVideo.close)

@@ -1,14 +1,18 @@
 """BP4D and BP4D+: hand-made folders with each oddity of the official ones, and each thing wrong."""
 
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from films import number_shown, write_film
 
 from norface.cli.main import main
+from norface.data.archives import ZippedPicture
 from norface.data.corpora.base import open_corpus
 from norface.data.video import VideoFrame
 from norface.errors import ConfigError, CorpusError
+from norface.images import encode_jpeg
 
 COLUMNS = [*range(0, 25)]
 "Headers of a BP4D table: the frame under 0, every unit at its own position."
@@ -158,9 +162,7 @@ def test_pictures_may_lie_one_folder_below_or_anywhere(root, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
     (root / "2D/F001").rename(other / "F001")
     assert read(root, f"pictures={other}")[0][0].image == other / "F001/T1/09.jpg"
-    with pytest.raises(
-        CorpusError, match="F001/T1/2440.jpg .unpack F001.zip.* is missing; expected"
-    ):
+    with pytest.raises(CorpusError, match="F001/T1/2440.jpg is missing; expected"):
         read(root)
     with pytest.raises(CorpusError, match="pictures=nowhere: no such folder"):
         read(root, "pictures=nowhere")
@@ -356,6 +358,33 @@ def test_bp4dplus_has_more_people_four_coded_tasks_and_other_data_beside(tmp_pat
     pictures(tmp_path / "2D+3D/M058/T8", "0001.jpg")
     assert [what for _, what in read(tmp_path, corpus="bp4dplus")[1]] == [
         "there is no table M058_T8.csv; not used"
+    ]
+
+
+def test_archives_are_read_where_they_are_and_a_folder_goes_before_its_archive(tmp_path):
+    for person in ("F001", "F002", "F003"):
+        table(tmp_path / f"AUCoding/AU_OCC/{person}_T1.csv", {9: {}, 10: {}})
+    for person, first in (("F001", ""), ("F002", "F002/"), ("F003", "F003/")):
+        (tmp_path / "2D+3D").mkdir(exist_ok=True)
+        with zipfile.ZipFile(tmp_path / f"2D+3D/{person}.zip", "w") as archive:
+            for name in ("T1/0009.jpg", "T1/0010.JPG", "T1/0009.obj", "T2/0001.jpg", "readme.txt"):
+                pixels = np.full((8, 8, 3), 10 * int(person[1:]) + len(name), np.uint8)
+                archive.writestr(first + name, encode_jpeg(pixels))
+    pictures(tmp_path / "2D+3D/F003/T1", "9.jpg", "10.jpg")
+    write(tmp_path / "2D+3D/M001.zip", "no archive")
+    records, problems = read(tmp_path, corpus="bp4dplus")
+    assert [record.image for record in records] == [
+        ZippedPicture(tmp_path / "2D+3D/F001.zip", "T1/0009.jpg"),
+        ZippedPicture(tmp_path / "2D+3D/F001.zip", "T1/0010.JPG"),
+        ZippedPicture(tmp_path / "2D+3D/F002.zip", "F002/T1/0009.jpg"),
+        ZippedPicture(tmp_path / "2D+3D/F002.zip", "F002/T1/0010.JPG"),
+        tmp_path / "2D+3D/F003/T1/9.jpg",
+        tmp_path / "2D+3D/F003/T1/10.jpg",
+    ]
+    assert [record.image.read().mean() for record in records[:4:2]] == [21, 31]
+    assert [(Path(place).name, what.split("(")[0]) for place, what in problems] == [
+        ("F003.zip", f"{tmp_path}/2D+3D/F003/T1 shows F003_T1 too; not used"),
+        ("M001.zip", "not a zip archive, or damaged "),
     ]
 
 

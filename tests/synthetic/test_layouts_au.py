@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import functools
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -123,8 +124,12 @@ def test_bp4dplus_codes_four_of_ten_tasks_in_columns_of_their_own(written):
     assert Counter(record.clip for record in expected.values()) == {
         "T1": 2 * FRAMES - 2, "T6": 2 * FRAMES, "T7": 2 * FRAMES, "T8": 2 * FRAMES,
     }  # fmt: skip
-    tasks = {path.name for path in (root / "2D+3D/F002").iterdir()}
-    assert tasks == {f"T{task}" for task in range(1, 11)}
+    ten = {f"T{task}" for task in range(1, 11)}
+    assert {path.name for path in (root / "2D+3D/F001").iterdir()} == ten - {"T6"}
+    assert (root / "2D+3D/F001_T6.avi").exists() and not (root / "2D+3D/F002").exists()
+    with zipfile.ZipFile(root / "2D+3D/F002.zip") as archive:
+        parts = [name.split("/") for name in archive.namelist() if name.endswith(("jpg", "JPG"))]
+    assert {one[0] for one in parts} == {"F002"} and {one[1] for one in parts} == ten
     header = root / "AUCoding/AU_OCC/F002_T1.csv"
     assert not header.exists() and header.with_name("f002_t1.CSV").exists()
     first = (root / "AUCoding/AU_OCC/F001_T1.csv").read_text().splitlines()[0].split(",")

@@ -143,9 +143,9 @@ def list_pictures(folder: Path, report: Report) -> dict[int, Path]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.suffix.lower() not in _SUFFIXES:
             continue
-        if (match := _PICTURE.fullmatch(path.name)) is None:
+        if (number := picture_number(path.name)) is None:
             report(path, "the name is not the number of a frame; picture not used")
-        elif (number := int(match[1])) in found:
+        elif number in found:
             report(path, f"frame {number} is also {found[number].name}; picture not used")
         else:
             found[number] = path
@@ -154,7 +154,13 @@ def list_pictures(folder: Path, report: Report) -> dict[int, Path]:
 
 def holds_picture(folder: Path) -> bool:
     """Whether a folder has at least one picture named by its number."""
-    return any(_PICTURE.fullmatch(path.name) for path in folder.iterdir())
+    return any(picture_number(path.name) is not None for path in folder.iterdir())
+
+
+def picture_number(name: str) -> int | None:
+    """'0643.jpg' or 'frame_643.JPG' => 643; None for what is not so named."""
+    match = _PICTURE.fullmatch(name)
+    return int(match[1]) if match else None
 
 
 def list_video(path: Path, report: Report, *, first: int = 1) -> dict[int, VideoFrame]:

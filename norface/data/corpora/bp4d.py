@@ -20,20 +20,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from norface.config import Config
-from norface.data.corpora.au_tables import (
-    Pictures,
-    holds_picture,
-    is_video,
-    list_pictures,
-    list_video,
-    name_ranges,
-    read_levels,
-    read_occurrence,
-)
+from norface.data.corpora.au_tables import name_ranges, read_levels, read_occurrence
 from norface.data.corpora.base import CorpusReader, find_path
+from norface.data.corpora.bp4d_sequences import Place, Sequence, list_sequences
 from norface.data.records import FaceRecord
 from norface.errors import CorpusError
 
@@ -44,21 +36,8 @@ SESSIONS = {1: 1, 3: 2, 7: 3, 8: 4, 9: 5, 10: 6, 11: 7, 13: 8}
 OTHER_DATA = ("aucoding", "physiology", "thermal", "irfeatures", "2dfeatures", "3dfeatures")
 "Folders that never hold the photographs (ubicomplab/rPPG-Toolbox BP4DPlusBigSmallLoader.py)."
 
-_SUBJECT = re.compile(r"([FM]\d{3})", re.IGNORECASE)
-_TASK = re.compile(r"T0?(\d+)", re.IGNORECASE)
 _TABLE = re.compile(r"([FM]\d{3})_T(\d+)\.csv", re.IGNORECASE)
 _LEVELS = re.compile(r"([FM]\d{3})_T(\d+)_AU(\d+)\.csv", re.IGNORECASE)
-_SEQUENCE = re.compile(r"2?([FM])(\d{2,3})_(T?)(\d+)", re.IGNORECASE)
-
-
-class Sequence(NamedTuple):
-    """One person in one task."""
-
-    subject: str
-    task: int
-
-    def __str__(self) -> str:
-        return f"{self.subject}_T{self.task}"
 
 
 class Bp4dOptions(Config):
@@ -78,7 +57,7 @@ class Bp4dReader(CorpusReader):
 ROOT/
   AUCoding/F001_T1.csv                         or AUCoding/AU_OCC/F001_T1.csv
   AU-Intensity-Codes3.0/AU06/F001_T1_AU06.csv  or AUCoding/AU_INT/AU06/...; may be missing
-  F001/T1/2440.jpg                             or videos, 2F01_T1.avi; or both in one folder below,
+  F001/T1/2440.jpg                             or videos, 2F01_T1.avi; in ROOT or one folder below,
                                                or anywhere: pictures=FOLDER"""
     published = {"samples": 146_847, "subjects": 41}
     Options = Bp4dOptions
@@ -98,7 +77,7 @@ ROOT/
         pictures = self._find_pictures(self._picture_folder())
         for sequence in sorted(pictures.keys() - tables.keys()):
             if sequence.task in self.coded_tasks:
-                self.report(pictures[sequence], f"there is no table {sequence}.csv; not used")
+                self.report(pictures[sequence].path, f"there is no table {sequence}.csv; not used")
         for sequence, table in sorted(tables.items()):
             presence = read_occurrence(table, self.report)
             intensity = self._read_intensity(sequence, levels)
@@ -114,14 +93,14 @@ ROOT/
         sequence: Sequence,
         table: Path,
         coded: dict[int, tuple[dict[int, int], dict[int, float]]],
-        place: Path | None,
+        place: Place | None,
     ) -> Iterator[FaceRecord]:
         """Records of the coded frames that have a picture; the others are one problem."""
-        images: Pictures = {}
-        if place is not None:
-            images = (list_pictures if place.is_dir() else list_video)(place, self.report)
+        images = {} if place is None else place.pictures(self.report)
         if lost := coded.keys() - images.keys():
-            where = "there are no pictures of it" if place is None else f"no picture in {place}"
+            where = (
+                "there are no pictures of it" if place is None else f"no picture in {place.path}"
+            )
             self.report(table, f"{len(lost)} coded frames not used, {where}: {name_ranges(lost)}")
         for frame, (presence, intensity) in coded.items():
             if frame in images:
@@ -211,47 +190,33 @@ ROOT/
         if (given := self.options.pictures) is not None:
             if not given.is_dir():
                 raise CorpusError(f"pictures={given}: no such folder")
-            if next(self._list_sequences(given), None) is None:
+            if not self._has_sequence(given):
                 raise CorpusError(f"pictures={given}: has neither F001/T1/2440.jpg nor 2F01_T1.avi")
             return given
         below = [path for path in sorted(self.root.iterdir()) if path.is_dir()]
         places = [self.root, *(p for p in below if p.name.lower() not in OTHER_DATA)]
-        found = [place for place in places if next(self._list_sequences(place), None) is not None]
+        found = [place for place in places if self._has_sequence(place)]
         if not found:
-            raise self.misses("F001/T1/2440.jpg (unpack F001.zip where there are archives)")
+            raise self.misses("F001/T1/2440.jpg")
         if len(found) > 1:
             names = ", ".join(map(str, found))
             raise CorpusError(f"{self.root}: photographs in {names}; choose with pictures=FOLDER")
         return found[0]
 
-    def _find_pictures(self, place: Path) -> dict[Sequence, Path]:
-        """Sequence => folder of pictures, or video."""
-        found: dict[Sequence, Path] = {}
-        for sequence, path in self._list_sequences(place):
-            if sequence is None:
-                self.report(path, "not named by a person and a task or session; not used")
-            elif (wrong := self._unknown(sequence)) is not None:
-                self.report(path, f"{wrong}; pictures not used")
-            elif sequence not in found:
-                found[sequence] = path
-            else:
-                self.report(path, f"{found[sequence]} shows {sequence} too; not used")
-        return found
+    def _has_sequence(self, place: Path) -> bool:
+        nobody = lambda place, what: None
+        return next(list_sequences(place, self.sessions, nobody), None) is not None
 
-    def _list_sequences(self, place: Path) -> Iterator[tuple[Sequence | None, Path]]:
-        """Everything in a folder that is named like a sequence and has pictures, folders first."""
-        entries = sorted(place.iterdir(), key=lambda path: (path.is_file(), path.name))
-        for path in entries:
-            if _SUBJECT.fullmatch(path.name) and path.is_dir():
-                for task in sorted(path.iterdir()):
-                    match = _TASK.fullmatch(task.name)
-                    if match and task.is_dir() and holds_picture(task):
-                        yield Sequence(path.name.upper(), int(match[1])), task
-                continue
-            folder = path.is_dir()
-            match = _SEQUENCE.fullmatch(path.name if folder else path.stem)
-            if match and (holds_picture(path) if folder else is_video(path)):
-                number = int(match[4])
-                task_number = number if match[3] else self.sessions.get(number)
-                sequence = Sequence(f"{match[1].upper()}{int(match[2]):03d}", task_number or 0)
-                yield (None if task_number is None else sequence), path
+    def _find_pictures(self, folder: Path) -> dict[Sequence, Place]:
+        """Sequence => its pictures; a folder goes before a film or an archive."""
+        found: dict[Sequence, Place] = {}
+        for sequence, place in list_sequences(folder, self.sessions, self.report):
+            if sequence is None:
+                self.report(place.path, "not named by a person and a task or session; not used")
+            elif (wrong := self._unknown(sequence)) is not None:
+                self.report(place.path, f"{wrong}; pictures not used")
+            elif sequence not in found:
+                found[sequence] = place
+            else:
+                self.report(place.path, f"{found[sequence].path} shows {sequence} too; not used")
+        return found

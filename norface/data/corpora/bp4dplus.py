@@ -3,7 +3,8 @@
 Zhang et al., Multimodal Spontaneous Emotion Corpus, CVPR 2016. Tables as in BP4D's later hand-out,
 except that the occurrence table has no column for some units, so that column 3 is AU4
 (ubicomplab/rPPG-Toolbox dataset/data_loader/BP4DPlusBigSmallLoader.py; forever208/FMAE-IAT
-AU/BP4D_plus_preprocess.py). Photographs come as 2D+3D/F001.zip, to be unpacked there.
+AU/BP4D_plus_preprocess.py). Photographs are read from 2D+3D/F001.zip, or from the
+folder that was unpacked from it.
 
 F001 here is another person than F001 of BP4D.
 """
@@ -22,8 +23,8 @@ class Bp4dPlusReader(Bp4dReader):
 ROOT/
   AUCoding/AU_OCC/F001_T1.csv
   AUCoding/AU_INT/AU06/F001_T1_AU06.csv   may be missing
-  2D+3D/F001/T1/2440.jpg                  unpacked from F001.zip; or videos, F001_T1.mp4; or
-                                          anywhere: pictures=FOLDER"""
+  2D+3D/F001.zip with F001/T1/2440.jpg    or unpacked, F001/T1/2440.jpg; or videos, F001_T1.mp4;
+                                          or anywhere: pictures=FOLDER"""
     published = {"samples": 197_756, "subjects": 140}
 
     women = 82

@@ -1,11 +1,14 @@
 """Synthetic faces as BP4D+: the oddities of BP4D, ten tasks of which four are coded, other columns.
 
 The columns of an occurrence table are not at their unit's number, and folders of other data stand
-beside the photographs (ubicomplab/rPPG-Toolbox dataset/data_loader/BP4DPlusBigSmallLoader.py).
+beside the photographs (ubicomplab/rPPG-Toolbox dataset/data_loader/BP4DPlusBigSmallLoader.py). The
+photographs of every second person are still in the archive that they came in.
 """
 
 from __future__ import annotations
 
+import shutil
+import zipfile
 from pathlib import Path
 
 from norface.data.records import FaceRecord
@@ -28,7 +31,7 @@ UNCODED_TASKS = (2, 3, 4, 5, 9, 10)
 
 
 def write_bp4dplus(root: Path, settings: LayoutSettings) -> list[FaceRecord]:
-    """BP4D+ with its archives unpacked. Returns what a reader must find."""
+    """BP4D+, half of it unpacked. Returns what a reader must find."""
     (root / BP4D_PLUS.pictures).mkdir()
     found = write_hand_out(root, settings, BP4D_PLUS)
     one = settings.model_copy(update={"frames": 1})
@@ -41,4 +44,14 @@ def write_bp4dplus(root: Path, settings: LayoutSettings) -> list[FaceRecord]:
             physiology = root / "Physiology" / subject / f"T{task}"
             physiology.mkdir(parents=True)
             (physiology / "BP_mmHg.txt").write_text("80.1\n", encoding="utf-8")
+        if person % 2:
+            _pack(root / BP4D_PLUS.pictures / subject)
     return found
+
+
+def _pack(folder: Path) -> None:
+    """FOLDER/T1/0001.jpg => FOLDER.zip with F002/T1/0001.jpg; the folder goes."""
+    with zipfile.ZipFile(folder.with_name(f"{folder.name}.zip"), "w") as archive:
+        for path in sorted(folder.rglob("*")):
+            archive.write(path, path.relative_to(folder.parent))
+    shutil.rmtree(folder)
