@@ -12,6 +12,7 @@ import pytest
 
 from norface.cli.main import main
 from norface.data.corpora.base import open_corpus
+from norface.data.folds import load_folds
 from norface.data.video import VideoFrame, count_frames
 from norface.errors import ConfigError, CorpusError
 from norface.images import read_photo
@@ -157,6 +158,15 @@ def test_disfa_is_one_frame_short_of_sn010_and_has_two_cameras(written):
         )
 
 
+def test_the_persons_of_a_layout_are_those_of_the_committed_folds(written, caplog):
+    _, expected = written("disfa")
+    persons = {(record.corpus, record.subject) for record in expected.values()}
+    folds = load_folds("disfa", persons, validation_share=0)
+    assert sorted(person for fold in folds for person in fold.test) == sorted(persons)
+    assert "17 subjects of the folds 'disfa' have no data" in caplog.text
+    assert "left out" not in caplog.text
+
+
 def test_the_same_settings_give_the_same_bytes_and_another_seed_others(written, tmp_path):
     root, _ = written("bp4d")
     for seed in (0, 1):
@@ -182,3 +192,9 @@ def test_more_persons_than_the_corpus_has_and_full_folders_are_refused(tmp_path,
     command = ["synth", str(tmp_path / "new"), "--layout", "disfa", "--subjects", "1"]
     assert main([*command, "--frames", "4", "--side", "64"]) == 0
     assert "4 labelled faces in the layout of disfa" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_layout_without_further_words_is_of_six_persons(tmp_path, capsys):
+    assert main(["synth", str(tmp_path / "new"), "--layout", "disfa"]) == 0
+    assert "120 labelled faces in the layout of disfa" in capsys.readouterr().out
