@@ -19,12 +19,16 @@ from norface.data.records import FaceRecord
 from norface.errors import ConfigError, CorpusError
 
 READERS: dict[str, str] = {
-    "affectnet": "norface.data.corpora.affectnet:AffectNetReader",
-    "rafdb": "norface.data.corpora.rafdb:RafDbReader",
     "celeba": "norface.data.corpora.celeba:CelebAReader",
     "webface": "norface.data.corpora.webface:WebFaceReader",
     "emo135": "norface.data.corpora.emo135:Emo135Reader",
     "fec": "norface.data.corpora.fec:FecReader",
+    "bp4d": "norface.data.corpora.bp4d:Bp4dReader",
+    "bp4dplus": "norface.data.corpora.bp4dplus:Bp4dPlusReader",
+    "disfa": "norface.data.corpora.disfa:DisfaReader",
+    "disfaplus": "norface.data.corpora.disfaplus:DisfaPlusReader",
+    "affectnet": "norface.data.corpora.affectnet:AffectNetReader",
+    "rafdb": "norface.data.corpora.rafdb:RafDbReader",
     "folder": "norface.data.corpora.folder:FolderReader",
 }
 "Corpus name => module:class; imported when it is asked for."
