@@ -95,12 +95,20 @@ class Normalizer(nn.Module):
         self.merging = ExpressionMerging(config.merging, width=width, tokens=grid**2)
         self.decoder = FacialDecoder(config.decoder, width=width, grid=grid)
 
-    def forward(self, original: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """I_o, I_t (N, 3, S, S), -1..1 => I_n (N, 3, S, S), -1..1, float32."""
+    def forward(
+        self, original: torch.Tensor, target: torch.Tensor, noise: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """I_o, I_t (N, 3, S, S), -1..1 => I_n (N, 3, S, S), -1..1, float32.
+
+        noise: see ReaderEncoder.tell_intensity; only for `encoder.original: intensity`.
+        """
         if self.looks_alike:
             original_tokens, target_tokens = self.encode(torch.cat([original, target])).chunk(2)
         else:
-            original_tokens, target_tokens = self.encode_original(original), self.encode(target)
+            original_tokens, target_tokens = (
+                self.encode_original(original, noise),
+                self.encode(target),
+            )
         return self.merge_decode(original_tokens, target_tokens, target)
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
@@ -112,12 +120,14 @@ class Normalizer(nn.Module):
         """Whether originals and targets are encoded the same way, as in the paper."""
         return isinstance(self.config.encoder, VitConfig) or self.config.encoder.original == "all"
 
-    def encode_original(self, images: torch.Tensor) -> torch.Tensor:
+    def encode_original(
+        self, images: torch.Tensor, noise: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """e_o: as `encode`, or with `encoder.original: intensity` what that lets through."""
         if self.looks_alike:
             return self.encode(images)
         assert isinstance(self.encoder, ReaderEncoder)
-        return self.encoder.tell_intensity(images)
+        return self.encoder.tell_intensity(images, noise)
 
     def merge_decode(
         self, original: torch.Tensor, target: torch.Tensor, picture: torch.Tensor

@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
+from timm.layers import build_sincos2d_pos_embed
 from torch import nn
 from torch.nn import functional
 
@@ -41,6 +42,8 @@ class ReaderEncoderConfig(Config):
         sides = [self.side // 2 ** (i + 1) for i in range(len(self.reader.channels))]
         if self.reader.kind != "reader":
             raise ValueError("encoder.reader.kind must be reader")
+        if self.width % 4:
+            raise ValueError(f"width {self.width} is not a multiple of 4")
         if self.grid not in sides:
             raise ValueError(f"grid {self.grid} is the side of no map; the maps have {sides}")
         return self
@@ -67,6 +70,9 @@ class ReaderEncoder(nn.Module):
     PER_SPREAD = 4.0
     "Intensities vary by about a quarter (in fifths of the scale)."
 
+    TEMPERATURE = 100.0
+    "Of the sines of place: the longest wave is some grids long."
+
     def __init__(self, config: ReaderEncoderConfig):
         super().__init__()
         self.config = config
@@ -79,7 +85,14 @@ class ReaderEncoder(nn.Module):
         hidden = config.reader.hidden
         self.whole = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, config.width))
         self.intensity = nn.Linear(len(UNITS), config.width, bias=False)
-        self.place = nn.Parameter(torch.randn(config.grid**2, config.width) * 0.02)
+        self.place = nn.Parameter(
+            build_sincos2d_pos_embed(
+                [config.grid, config.grid], config.width, temperature=self.TEMPERATURE
+            )
+        )
+        if config.original == "intensity":
+            shape = (config.grid**2, len(UNITS), config.width)
+            self.action = nn.Parameter(torch.randn(shape) / len(UNITS) ** 0.5)
         self.norm = nn.LayerNorm(config.width)
         self.train()
 
@@ -97,10 +110,19 @@ class ReaderEncoder(nn.Module):
             whole = self.reader.represent(maps, self.reader.landmarks(maps))
             return maps, whole, self.reader.intensity(whole)
 
-    def tell_intensity(self, images: torch.Tensor) -> torch.Tensor:
-        """images (N, 3, S, S), -1..1 => tokens (N, P, L) of nothing but the intensities."""
+    def tell_intensity(
+        self, images: torch.Tensor, noise: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """images (N, 3, S, S), -1..1 => tokens (N, P, L) of nothing but the intensities.
+
+        Each place has its own linear map of them: a brow is not moved by what moves the mouth.
+        noise (N, 17), in fifths of the scale, is added to what was read.
+        """
         _, _, intensity = self.read(resize_images(images, self.config.side))
-        return self.intensity(self.PER_SPREAD * intensity)[:, None] + self.place
+        if noise is not None:
+            intensity = intensity + noise
+        told = torch.einsum("nu,pul->npl", self.PER_SPREAD * intensity, self.action)
+        return told + self.place
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """images (N, 3, S, S), -1..1 => tokens (N, P, L)."""

@@ -29,7 +29,7 @@ class QuickstartConfig(Config):
     "Pictures of each."
     targets: int = Field(4, ge=1)
     "More persons, each in a clip that begins at rest: that face is a candidate target."
-    target_frames: int = Field(300, ge=2)
+    target_frames: int = Field(600, ge=2)
     "Frames of each clip."
     subjects: int = Field(36, ge=9)
     "Persons of the three folds."
@@ -48,7 +48,8 @@ class QuickstartConfig(Config):
 
 NORMALIZER: dict[str, Any] = {
     "self_pair": 0.05,
-    "clip_pair": 0.5,
+    "clip_pair": 0.7,
+    "intensity_noise": 0.1,
     "trainer": {
         "batch_per_rank": 8,
         "log_every_steps": 50,
@@ -58,10 +59,10 @@ NORMALIZER: dict[str, Any] = {
     "encoder_weights": "packaged",
     "normalizer": {
         "encoder": {"kind": "reader", "width": 128, "original": "intensity"},
-        "merging": {"heads": 4, "mlp_ratio": 2, "blocks": 2},
+        "merging": {"heads": 4, "mlp_ratio": 2, "blocks": 0, "start": "aligned"},
         "decoder": {
             "channels": [128, 64],
-            "convolutions": 1,
+            "convolutions": 2,
             "upsampling": "nearest",
             "output": "target",
         },
@@ -71,11 +72,11 @@ NORMALIZER: dict[str, Any] = {
         kind: {"source": "synthetic"}
         for kind in ("identity", "perceptual", "landmarks", "expression", "eyebrow")
     },
-    "losses": {"adv": 0.2, "rec": 100, "perc": 0.5, "id": 1, "lm": 20, "exp": 5, "eye": 1},
+    "losses": {"adv": 0.05, "rec": 100, "perc": 0.5, "id": 1, "lm": 20, "exp": 5, "eye": 1},
     "adversarial_start_step": 100,
     "optimizer": {
-        "learning_rate": 1e-3,
-        "discriminator_learning_rate": 4e-4,
+        "learning_rate": 3e-4,
+        "discriminator_learning_rate": 2e-4,
         "betas": (0.5, 0.99),
         "schedule": {"kind": "cosine", "warmup_steps": 50, "final": 0.05},
         "clip_norm": 5.0,

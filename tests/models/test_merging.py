@@ -49,3 +49,21 @@ def test_both_faces_receive_gradient():
     module(original, target).square().sum().backward()
     assert original.grad.abs().sum() > 0
     assert target.grad.abs().sum() > 0
+
+
+def test_an_aligned_start_passes_the_originals_tokens_on_place_by_place():
+    from timm.layers import build_sincos2d_pos_embed
+
+    place = build_sincos2d_pos_embed([8, 8], 128, temperature=100.0)
+    merging = ExpressionMerging(
+        MergingConfig(heads=4, blocks=0, start="aligned"), width=128, tokens=64
+    )
+    marks = torch.zeros(64, 128)
+    marks[20] = 0.5
+    with_mark, without = merging.fuse(
+        torch.stack([place + marks, place]), torch.stack([place, place])
+    )
+    size = (with_mark - without).norm(dim=1)
+    # The mark of token 20 (row 2, column 4) is found there and around it; far off it is weak.
+    near, far = size[[20, 12, 28, 19, 21]], size[[0, 7, 48, 56, 63]]
+    assert near.min() > 3 * far.max()

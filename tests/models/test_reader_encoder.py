@@ -90,5 +90,6 @@ def test_with_original_intensity_nothing_but_action_units_passes():
     torch.nn.init.zeros_(model.encoder.reader.intensity.weight)
     assert torch.equal(model(original, target), model(other, target))
     tokens = model.encode_original(original)
-    level = 4 * model.encoder.reader.intensity.bias @ model.encoder.intensity.weight.T
-    torch.testing.assert_close(tokens, (level + model.encoder.place).expand(2, -1, -1))
+    encoder = model.encoder
+    level = torch.stack([4 * encoder.reader.intensity.bias @ action for action in encoder.action])
+    torch.testing.assert_close(tokens, (level + encoder.place).expand(2, -1, -1))

@@ -22,12 +22,12 @@ from norface.losses.adversarial import adversarial_loss, discriminator_loss
 from norface.losses.judging import Judging, gradient_shares
 from norface.losses.weighted import weighted_sum
 from norface.models.discriminator import Discriminator
-from norface.models.face_networks import load_face_network
+from norface.models.face_networks import UNITS, load_face_network
 from norface.models.normalizer import Normalizer, load_generator, save_generator
 from norface.models.reader_encoder import ReaderEncoder
 from norface.training.backends.base import Backend
 from norface.training.ema import MovingAverage
-from norface.training.seeding import sample_rng
+from norface.training.seeding import sample_normal, sample_rng
 from norface.training.stage import Stage
 from norface.training.stages.nor_config import NorConfig
 
@@ -166,7 +166,7 @@ class NorStage(Stage):
 
         self.generator.train()
         with self.backend.autocast():
-            normalized = self.generator(original, target)
+            normalized = self.generator(original, target, *self.draw_noise(batch))
         losses: dict[str, Tensor] = {}
         if self.config.losses.adv is not None and step >= self.config.adversarial_start_step:
             # Where the original is of the target's clip, it shows the target with an expression:
@@ -185,6 +185,15 @@ class NorStage(Stage):
         shown |= self.descend("generator", loss, factor)
         self.average.update(self.backend.unwrap(self.generator), step)
         return {"loss": loss.detach()} | {n: v.detach() for n, v in (losses | shown).items()}
+
+    def draw_noise(self, batch: dict[str, Any]) -> list[Tensor]:
+        """What is added to the intensities (B, 17), keyed by sample; nothing where it is 0."""
+        if self.config.intensity_noise == 0:
+            return []
+        noise = self.config.intensity_noise * sample_normal(
+            self.config.seed, batch["epoch"], batch["position"], "intensity", [len(UNITS)]
+        )
+        return [(noise * batch["is_self"][:, None]).to(self.backend.device)]
 
     def judge(
         self, original: Tensor, target: Tensor, normalized: Tensor, is_self: Tensor,

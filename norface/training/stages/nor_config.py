@@ -16,6 +16,7 @@ from norface.errors import ConfigError
 from norface.losses.weighted import LossWeights
 from norface.models.discriminator import DiscriminatorConfig
 from norface.models.normalizer import NormalizerConfig
+from norface.models.reader_encoder import ReaderEncoderConfig
 from norface.training.schedule import ScheduleConfig
 from norface.training.seeding import sample_rng
 from norface.training.stage import StageConfig
@@ -109,6 +110,10 @@ class NorConfig(StageConfig):
     clip_pair: float = Field(0, ge=0, le=1)
     """Probability that they are two pictures of one clip, so that L_rec asks for the original. For
     clips that keep place, light and pose (`norface synth --clip-frames`); the paper has none."""
+    intensity_noise: float = Field(0, ge=0)
+    """Spread of what is added to the intensities of self and clip pairs, in fifths of the scale,
+    for encoder.original intensity. There the encoder knows the person; about as much as it errs on
+    people that it never met teaches the decoder how far to trust it."""
     flip: bool = False
     "Mirror half of the originals and half of the targets; self pairs as one."
     generator: Path | None = None
@@ -134,5 +139,11 @@ class NorConfig(StageConfig):
         if self.self_pair + self.clip_pair > 1:
             raise ConfigError(
                 f"self_pair {self.self_pair} + clip_pair {self.clip_pair} is more than 1"
+            )
+        encoder = self.normalizer.encoder
+        tells = isinstance(encoder, ReaderEncoderConfig) and encoder.original == "intensity"
+        if self.intensity_noise and not tells:
+            raise ConfigError(
+                "intensity_noise: only for normalizer.encoder.kind=reader with original=intensity"
             )
         return self
