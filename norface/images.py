@@ -110,7 +110,10 @@ def decode_photo(data: bytes, name: str) -> np.ndarray:
         return np.array(picture.convert("RGB"))
     except CorpusError:
         raise
-    except (UnidentifiedImageError, Image.DecompressionBombError):
+    except Image.DecompressionBombError:
+        # PIL's own limit, met before the size can be asked for.
+        raise CorpusError(f"{name}: more than 100 megapixels; refused") from None
+    except UnidentifiedImageError:
         raise CorpusError(f"{name}: not a picture in a known format") from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise CorpusError(f"{name}: damaged picture ({error})") from None
