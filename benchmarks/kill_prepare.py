@@ -2,9 +2,9 @@
 
     python benchmarks/kill_prepare.py --kills 20 --photos 24 --workers 2
 
-Each round starts the command in a new folder, ends it with SIGKILL at a
-moment drawn between its first second and its last, starts the same command again, and compares
-every byte with an undisturbed run. Needs scikit-image and a .task file (extras dev and faces).
+Each round starts the command in a new folder, ends it with SIGKILL at a drawn moment after a drawn
+number of shards, starts the same command again, and compares every byte with an undisturbed run.
+A quarter of the rounds end it while it still imports its libraries or joins its lists. Needs scikit-image and a .task file (extras dev and faces).
 Exit code 1 when any byte differs.
 """
 
@@ -46,8 +46,11 @@ def main() -> int:
             process = subprocess.Popen(
                 command(root, out, args.workers), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
             )
-            moment = draw.uniform(1, length)
-            time.sleep(moment)
+            begin = time.monotonic()
+            count = draw.randrange(1, shards) if number % 4 else draw.choice([0, shards])
+            wait_for_shards(process, out, count)
+            time.sleep(draw.uniform(0, 0.3))
+            moment = time.monotonic() - begin
             process.send_signal(signal.SIGKILL)
             process.communicate()
             hit += process.returncode == -signal.SIGKILL
@@ -68,6 +71,12 @@ def main() -> int:
         f" at most {lost} shards done twice"
     )
     return 1 if wrong else 0
+
+
+def wait_for_shards(process: subprocess.Popen[bytes], out: Path, count: int) -> None:
+    """Until `count` shards are whole, or the command has ended."""
+    while process.poll() is None and len(list(out.glob("*.tar"))) < count:
+        time.sleep(0.002)
 
 
 def write_photos(root: Path, count: int) -> None:
