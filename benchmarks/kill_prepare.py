@@ -4,7 +4,8 @@
 
 Each round starts the command in a new folder, ends it with SIGKILL at a drawn moment after a drawn
 number of shards, starts the same command again, and compares every byte with an undisturbed run.
-A quarter of the rounds end it while it still imports its libraries or joins its lists. Needs scikit-image and a .task file (extras dev and faces).
+A quarter of the rounds end it while it still imports its libraries or joins its lists. Needs
+scikit-image and a .task file (extras dev and faces).
 Exit code 1 when any byte differs.
 """
 
