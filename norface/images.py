@@ -60,10 +60,10 @@ def resize_images(images: torch.Tensor, side: int) -> torch.Tensor:
 
 def decode_jpeg(data: bytes, name: str = "JPEG") -> np.ndarray:
     """Bytes of a shard's aligned JPEG => pixels (H, W, 3). Raises CorpusError naming `name`."""
-    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
     if found is None:
         raise CorpusError(f"{name}: not a readable JPEG; write the shard again")
-    return cv2.cvtColor(found, cv2.COLOR_BGR2RGB)
+    return found
 
 
 def encode_jpeg(pixels: np.ndarray, quality: int = 95) -> bytes:

@@ -21,6 +21,7 @@ VERBS = {
     "evaluate": "metrics from predictions",
     "crossval": "subject-exclusive cross-validation of the classifier",
     "track": "feed MLflow from run folders",
+    "bench": "speed and memory of loading, of the index and of preparation",
 }
 "Verb => its line in `norface --help`; the code of a verb is norface/cli/VERB.py."
 

@@ -131,14 +131,15 @@ def _start_decoding() -> Callable[[list[FaceRecord]], list[Look]]:
 
 
 def look_for(record: FaceRecord) -> Look:
-    """Whether a picture is there, without reading it. Inside larger files only decoding tells."""
+    """Whether a picture's file is there, without reading it."""
     image = record.image
     if image is None:
         return "missing", "the sample has no picture", b""
-    if isinstance(image, Path):
-        if not image.is_file():
+    path = image if isinstance(image, Path) else getattr(image, "path", None)
+    if isinstance(path, Path):
+        if not path.is_file():
             return "missing", "no such file", b""
-        if image.stat().st_size == 0:
+        if path.stat().st_size == 0:
             return "damaged", "the file is empty", b""
     return "", "", b""
 

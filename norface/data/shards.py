@@ -186,7 +186,9 @@ class ShardIndex:
             refuse_duplicates(tables[0]["key"], " + ".join(map(str, paths)))
         # What reading has left over: a third of the peak with a million rows.
         pa.default_memory_pool().release_unused()
-        return cls(to_frame(tables.pop()), folders=paths, side=side, sizes=sizes, handles=ShardHandles())
+        return cls(
+            to_frame(tables.pop()), folders=paths, side=side, sizes=sizes, handles=ShardHandles()
+        )
 
     def __len__(self) -> int:
         return len(self.table)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,6 +154,13 @@ def test_processes_find_the_same(photos):
     assert reports[0] == reports[1] and len(reports[0].damaged) == 1
 
 
+@dataclass(frozen=True)
+class InFile(Frame):
+    """A picture that says in which file it lies."""
+
+    path: Path
+
+
 class Lost(CorpusReader):
     """A list that names a picture that is not there."""
 
@@ -161,6 +169,7 @@ class Lost(CorpusReader):
     def records(self):
         yield FaceRecord("lost", "S", "c", 0, self.root / "gone.jpg")
         yield FaceRecord("lost", "S", "c", 1)
+        yield FaceRecord("lost", "S", "c", 2, InFile(0, self.root / "gone.avi"))
 
 
 def test_missing_pictures_are_listed(tmp_path):
@@ -168,8 +177,9 @@ def test_missing_pictures_are_listed(tmp_path):
     assert [(one.place, one.what) for one in report.missing] == [
         (str(tmp_path / "gone.jpg"), "no such file"),
         ("lost_S_c_1", "the sample has no picture"),
+        ("tape 0", "no such file"),
     ]
-    assert not report.sound and "not sound: 2 missing" in format_report(report)
+    assert not report.sound and "not sound: 3 missing" in format_report(report)
 
 
 @pytest.mark.parametrize(
