@@ -8,6 +8,7 @@ Inside the toolkit a picture is either
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ MAX_PIXELS = 100_000_000
 "A picture that would decompress to more than this is refused (decompression bombs)."
 
 cv2.setNumThreads(0)
+# PIL warns from 89 megapixels on; what is too large for us is refused with a reason.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def to_image(pixels: np.ndarray) -> torch.Tensor:

@@ -15,7 +15,7 @@ VERBS = {
     "quickstart": "everything below, small, on synthetic faces, with a report at the end",
     "synth": "write the embedded corpus of synthetic faces",
     "prepare": "a corpus or a folder of photographs => aligned shards",
-    "check": "counts, label rates and damaged files of shards",
+    "check": "counts, label rates and damaged files of shards, or of a corpus as it was handed out",
     "train": "train one stage: critic, nor or cla",
     "normalize": "shards x target identity => normalized shards",
     "evaluate": "metrics from predictions",

@@ -99,7 +99,7 @@ def format_report(report: CorpusReport, most: int = 20) -> str:
         lines += [f"{what}: {one.place}: {one.what}" for one in findings[:most]]
         if len(findings) > most:
             lines.append(f"... {len(findings)} {what} in all (--json lists them)")
-    lines.append("sound: nothing missing or damaged" if report.sound else _verdict(report))
+    lines.append(_verdict(report))
     return "\n".join(lines)
 
 
@@ -142,6 +142,9 @@ def _rates(report: CorpusReport) -> list[str]:
 
 
 def _verdict(report: CorpusReport) -> str:
+    if report.sound:
+        hint = "missing or damaged" if report.decoded else "missing (--decode reads every picture)"
+        return f"sound: nothing {hint}"
     counts = {
         "missing": len(report.missing),
         "damaged": len(report.damaged),
