@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from norface.errors import CorpusError
 
@@ -90,6 +90,22 @@ def read_photo(path: str | Path) -> np.ndarray:
         return decode_photo(Path(path).read_bytes(), str(path))
     except OSError as error:
         raise CorpusError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def photo_size(path: str | Path) -> tuple[int, int]:
+    """(width, height) in pixels of the upright photograph, from its head alone.
+
+    Raises CorpusError for what is no picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            turned = picture.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            width, height = picture.size
+            return (height, width) if turned else (width, height)
+    except (UnidentifiedImageError, Image.DecompressionBombError):
+        raise CorpusError(f"{path}: not a picture in a known format") from None
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise CorpusError(f"{path}: damaged picture ({error})") from None
 
 
 def decode_photo(data: bytes, name: str) -> np.ndarray:

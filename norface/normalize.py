@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from norface.critics.base import file_sha256
-from norface.data.normalized import SET_NAME, TARGET_NAME, NormalizedSet, read_set, write_set
+from norface.data.normalized import TARGET_NAME, NormalizedSet, claim_set
 from norface.data.parts import parse_part
 from norface.data.records import FaceRecord
 from norface.data.shards import ShardFile, ShardIndex, write_index
@@ -150,7 +150,9 @@ def normalize_records(
     tokens, picture = target
     originals = torch.stack([read_original(record, side) for record in records]).to(tokens.device)
     faces = model.merge_decode(
-        model.encode(originals), tokens.expand(count, -1, -1), picture.expand(count, -1, -1, -1)
+        model.encode_original(originals),
+        tokens.expand(count, -1, -1),
+        picture.expand(count, -1, -1, -1),
     )
     for record, normalized in zip(records, to_pixels(faces), strict=True):
         # Landmarks and pose were the original's and are no longer true; labels still are.
@@ -197,10 +199,5 @@ def start_set(plan: Plan) -> None:
 
     Raises CorpusError when the folder holds a set of other sources.
     """
-    if not (plan.folder / SET_NAME).is_file():
-        write_set(plan.folder, plan.card)
+    if claim_set(plan.folder, plan.card):
         write_png(plan.folder / TARGET_NAME, plan.target)
-    elif read_set(plan.folder) != plan.card:
-        raise CorpusError(
-            f"{plan.folder}: holds a set of another source; remove it or choose another `out`"
-        )

@@ -170,6 +170,10 @@ def schema_of(path: Path) -> type[Config]:
         from launchers.submit import ClusterConfig
 
         return ClusterConfig
+    if path.parent.name == "corpora":
+        from norface.data.corpora.emo135 import Emo135Description
+
+        return Emo135Description
     if path.parent.name == "cla" and "cla:" in path.read_text():
         from norface.evaluation.protocols import CrossvalConfig
 

@@ -7,8 +7,13 @@ it.
 
 CORPUS `folder` is any tree: the subject of ROOT/anna/2.jpg is anna; subjects=file makes each
 photograph a person of its own. A table of labels (labels=FILE.csv) has a column path, relative to
-ROOT, and any of subject, clip, frame, split, emotion, au_N (0 or 1), intensity_N (0..5); an empty
-cell is an unknown label.
+ROOT, and any of corpus, subject, clip, frame, split, emotion, au_N (0 or 1), intensity_N (0..5); an
+empty cell is an unknown label.
+
+`normalized CORPUS FOLDER OUT target=NAME` takes normalized faces that somebody released: pictures
+are matched by name to the original faces in shards=FOLDER (default: shards/CORPUS) and become the
+set OUT/NAME/released-... beside lists of what was not matched. Nothing is detected or aligned.
+Where originals lack a picture, originals=FOLDER writes shards of those that have one.
 
 A stopped run goes on with the same command and loses one shard at most. `--part 3/16` does a
 sixteenth of the work, for 16 jobs that share OUT; the one that finishes last writes the index. What
@@ -18,7 +23,10 @@ or processes.
 Example:
   norface prepare folder photos shards --workers 4
   norface prepare folder photos shards labels=labels.csv --side 128
-  sbatch --array=0-15 slurm/prepare.sh folder photos shards
+  norface prepare rafdb RAF-DB shards/rafdb
+  norface prepare affectnet AffectNet shards/affectnet classes=8 --workers 16
+  norface prepare normalized rafdb RAF-DB-norm normalized/rafdb target=id1 shards=shards/rafdb
+  sbatch --array=0-15 slurm/prepare.sh disfa DISFA shards/disfa
 """
 
 from __future__ import annotations
@@ -28,6 +36,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from norface.cli.prepare_normalized import NORMALIZED, run_normalized
 from norface.data.corpora.base import READERS
 
 if TYPE_CHECKING:
@@ -39,14 +48,18 @@ MOST_PROBLEMS = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("corpus", metavar="CORPUS", help=f"layout of ROOT: {', '.join(READERS)}")
+    parser.add_argument(
+        "corpus", metavar="CORPUS", help=f"layout of ROOT: {', '.join(READERS)}; or {NORMALIZED}"
+    )
     parser.add_argument("root", type=Path, metavar="ROOT", help="folder of the corpus")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of the shards, new or empty")
     parser.add_argument(
         "options", nargs="*", metavar="key=value", help="settings of the corpus's reader"
     )
     parser.add_argument(
-        "--side", type=int, default=256, help="of the aligned pictures (default: 256)"
+        "--side",
+        type=int,
+        help=f"of the aligned pictures (default: 256; {NORMALIZED}: that of the originals)",
     )
     parser.add_argument(
         "--faces",
@@ -88,6 +101,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int | None:
     """Prepare and say where to look."""
+    if args.corpus == NORMALIZED:
+        words = [str(args.root), str(args.out), *args.options]
+        return run_normalized(words, side=args.side, dry_run=args.dry_run)
     from norface.config import load_config
     from norface.data.corpora.base import open_corpus
     from norface.data.detection import choose_detector
@@ -100,7 +116,10 @@ def run(args: argparse.Namespace) -> int | None:
     parse_part(args.part)
     names = ("side", "faces", "least_eye_distance", "samples_per_shard")
     config = load_config(
-        PreparationConfig, overrides=[f"{name}={getattr(args, name)}" for name in names]
+        PreparationConfig,
+        overrides=[
+            f"{name}={getattr(args, name)}" for name in names if getattr(args, name) is not None
+        ],
     )
     reader = open_corpus(args.corpus, args.root, args.options)
     choice = choose_detector(args.detector, args.weights)
@@ -110,6 +129,8 @@ def run(args: argparse.Namespace) -> int | None:
         print(f"not used: {problem.place}: {problem.what}", file=sys.stderr)
     if len(problems) > MOST_PROBLEMS:
         print(f"... and {len(problems) - MOST_PROBLEMS} more", file=sys.stderr)
+    for rule, count in reader.left_out.items():
+        print(f"left out by rule: {count} {rule}", file=sys.stderr)
     print(
         f"{plan.samples} photographs of {plan.subjects} subjects;"
         f" detector: {choice.name}, {choice.weights}",

@@ -15,6 +15,7 @@ Example:
   norface synth shards/folds --pool folds --subjects 30 --frames 40 --side 64
   norface synth normalized/folds --truth shards/folds --target synthetic_S200003_seed0_7
   norface synth faces.png --sheet
+  norface synth rehearsal/DISFA --layout disfa --subjects 9
 """
 
 from __future__ import annotations
@@ -22,15 +23,32 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+DEFAULTS = {"subjects": 30, "frames": 40, "side": 256}
+"Of everything but --layout, which has its own: a corpus may have fewer persons."
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("out", type=Path, metavar="OUT", help="folder, new or empty")
     parser.add_argument("--pool", default="folds", help="critics, normalizer or folds (default)")
-    parser.add_argument("--subjects", type=int, default=30, help="persons (default: 30)")
+    parser.add_argument("--subjects", type=int, help="persons (default: 30; 6 in a layout)")
     parser.add_argument("--first-subject", type=int, default=0, help="within the pool (default: 0)")
-    parser.add_argument("--frames", type=int, default=40, help="pictures a person (default: 40)")
-    parser.add_argument("--side", type=int, default=256, help="of the pictures (default: 256)")
+    parser.add_argument(
+        "--clip-frames",
+        type=int,
+        default=0,
+        metavar="N",
+        help="every N pictures of a person are a clip of one place, light and pose, which begins"
+        " at rest (default: 0, photographs)",
+    )
+    parser.add_argument(
+        "--frames",
+        type=int,
+        help="pictures a person (default: 40; 20 a person and clip in a layout)",
+    )
+    parser.add_argument(
+        "--side", type=int, help="of the pictures (default: 256; 160 for a face in a layout)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the frames (default: 0)")
     parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
     parser.add_argument("--truth", type=Path, metavar="SHARDS", help="render these as the target")
@@ -53,6 +71,10 @@ def run(args: argparse.Namespace) -> None:
 
     if (args.truth is None) != (args.target is None):
         raise ConfigError("--truth SHARDS and --target KEY belong together; give both or none")
+    if args.layout is None or args.sheet:
+        for name, value in DEFAULTS.items():
+            if getattr(args, name) is None:
+                setattr(args, name, value)
     if args.sheet:
         if args.out.suffix.lower() != ".png":
             raise ConfigError(f"{args.out}: --sheet writes a PNG file; name it something.png")
@@ -60,6 +82,7 @@ def run(args: argparse.Namespace) -> None:
             corpus.write_contact_sheet(
                 args.out, pool=args.pool, subjects=min(args.subjects, 8),
                 frames=min(args.frames, 8), seed=args.seed, first_subject=args.first_subject,
+                clip_frames=args.clip_frames,
             )  # fmt: skip
         except OSError as error:
             raise CorpusError(f"{args.out}: cannot be written ({error.strerror})") from None
@@ -69,8 +92,9 @@ def run(args: argparse.Namespace) -> None:
         from norface.synthetic.layouts.base import LayoutSettings, write_layout
 
         names = ("subjects", "frames", "side", "seed", "pool")
+        given = [(name, getattr(args, name)) for name in names]
         settings = load_config(
-            LayoutSettings, overrides=[f"{name}={getattr(args, name)}" for name in names]
+            LayoutSettings, overrides=[f"{name}={one}" for name, one in given if one is not None]
         )
         found = write_layout(args.layout, args.out, settings)
         print(f"{len(found)} labelled faces in the layout of {args.layout} in {args.out}")
@@ -83,7 +107,8 @@ def run(args: argparse.Namespace) -> None:
     else:
         folder = corpus.write_corpus(
             args.out, pool=args.pool, subjects=args.subjects, frames=args.frames, side=args.side,
-            seed=args.seed, first_subject=args.first_subject, workers=args.workers,
+            seed=args.seed, first_subject=args.first_subject, clip_frames=args.clip_frames,
+            workers=args.workers,
         )  # fmt: skip
         print(f"{args.subjects * args.frames} faces of {args.subjects} subjects in {folder};"
               f" look at {folder / corpus.SHEET_NAME}")  # fmt: skip

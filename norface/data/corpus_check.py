@@ -17,7 +17,7 @@ import pyarrow as pa
 from norface.data.checking import count_labels
 from norface.data.corpora.base import CorpusReader
 from norface.data.corpus_report import CorpusReport, Count, Finding, Labels
-from norface.data.folds import FOLDS, read_parts
+from norface.data.fold_lists import FOLDS, read_fold_list
 from norface.data.in_order import run_in_order
 from norface.data.indexing import build_table, join_tables, to_frame
 from norface.data.pictures import cut_pieces, picture_place, read_picture
@@ -67,6 +67,7 @@ def check_corpus(
         published=compare_published(reader, frame),
         splits=counts["splits"],
         all=_labels(frame),
+        left_out=dict(reader.left_out),
         problems=[Finding(place=one.place, what=one.what) for one in reader.problems],
         **found,
         **count_folds(reader.name, frame),
@@ -90,12 +91,14 @@ def count_folds(name: str, frame: pd.DataFrame) -> dict[str, Any]:
     """The fields of a report on the committed folds of a corpus, none where there are none."""
     if not (FOLDS / f"{name}.json").is_file():
         return {}
-    corpus, parts = read_parts(name)
+    folds = read_fold_list(name)
+    corpus = folds.corpus
+    tested = folds.parts or {split: roles["test"] for split, roles in folds.splits.items()}
     there = set(frame["subject"][frame["corpus"] == corpus].unique())
-    listed = {subject for members in parts.values() for _, subject in members}
+    listed = {subject for _, subject in folds.persons}
     rows = {
         part: frame[(frame["corpus"] == corpus) & frame["subject"].isin([s for _, s in members])]
-        for part, members in parts.items()
+        for part, members in tested.items()
     }
     return {
         "parts": {part: _labels(some) for part, some in rows.items()},

@@ -59,6 +59,8 @@ class CorpusReport(Config):
     damaged: list[Finding] = []
     same_pictures: list[Finding] = []
     "Pictures that are byte for byte those of an earlier sample (only when decoded)."
+    left_out: dict[str, int] = {}
+    "Rule of the corpus => samples that are sound but no samples of its task."
     problems: list[Finding] = []
     "What the reader could not use: rows out of range, double keys, ..."
 
@@ -77,6 +79,7 @@ def format_report(report: CorpusReport, most: int = 20) -> str:
         f" subjects; pictures were {'decoded' if report.decoded else 'looked for, not decoded'}"
     ]
     lines += [f"{one.what}: {_compare(one)}" for one in report.published]
+    lines += [f"left out by rule: {count} {rule}" for rule, count in report.left_out.items()]
     named = {name: number for name, number in report.splits.items() if name != "(none)"}
     if named:
         lines.append("splits: " + ", ".join(f"{name} {number}" for name, number in named.items()))

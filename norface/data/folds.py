@@ -1,7 +1,7 @@
 """Subject-exclusive folds, named by the part that they test, and class weights.
 
 Published fold numbers contradict each other (fold 1 of one code base tests what fold 3 of another
-does), so a fold here is called "test=part3". Membership is committed json in folds/, by subject.
+does), so a fold here is called "test=part3". Membership is committed json (fold_lists.py).
 
     for fold in load_folds("bp4d", index.persons, validation_share=0.15, seed=0):
         train, test = index.select(fold.train), index.select(fold.test)
@@ -10,19 +10,20 @@ does), so a fold here is called "test=part3". Membership is committed json in fo
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from norface.data.fold_lists import ROLES, name_persons, read_fold_list, refuse_overlap
 from norface.data.shards import Person
 from norface.errors import CorpusError
 from norface.training.seeding import sample_rng
 
-FOLDS = Path(__file__).parent / "folds"
-"Committed membership: NAME.json = {corpus, source, parts: {part name: [subject]}}."
+SAME_PEOPLE: tuple[tuple[str, str], ...] = (("disfa", "disfaplus"),)
+"""Corpora whose subjects of one name are one human being: the nine of DISFA+ are all in DISFA
+(cosanlab/py-feat feat/evaluation/datasets.py). F001 of BP4D and F001 of BP4D+ are two."""
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +32,8 @@ _log = logging.getLogger(__name__)
 class Fold:
     """Persons (corpus, subject) to train on, to choose on and to test on.
 
-    Raises CorpusError when a person is in two of the three, or when train or test is empty.
+    Raises CorpusError when a person is in two of the three, or when train or test is empty. Logs a
+    warning when the same human being is trained and tested on under two corpora's names.
     """
 
     name: str
@@ -40,18 +42,38 @@ class Fold:
     test: list[Person]
 
     def __post_init__(self) -> None:
-        roles: dict[Person, str] = {}
-        for role in ("train", "validation", "test"):
-            for person in getattr(self, role):
-                if person in roles:
-                    raise CorpusError(
-                        f"fold '{self.name}': {' '.join(person)} is in {roles[person]} and in"
-                        f" {role}; a person may be in one of them only"
-                    )
-                roles[person] = role
+        refuse_overlap({role: getattr(self, role) for role in ROLES}, f"fold '{self.name}'")
         for role in ("train", "test"):
             if not getattr(self, role):
                 raise CorpusError(f"fold '{self.name}': no person to {role} on")
+        if same := find_same_people([*self.train, *self.validation], self.test):
+            pairs = ", ".join(f"{' '.join(one)} = {' '.join(other)}" for one, other in same)
+            _log.warning(
+                "fold '%s' tests on people that it trains on, under another corpus's name: %s",
+                self.name, pairs,
+            )  # fmt: skip
+
+
+def find_same_people(
+    seen: Iterable[Person], tested: Iterable[Person]
+) -> list[tuple[Person, Person]]:
+    """Pairs (of `seen`, of `tested`) that are one human being in two corpora.
+
+    For whoever trains on one corpus and tests on another: [] where nobody leaks. A person of the
+    same corpus on both sides is no pair; `Fold` refuses that.
+    """
+    groups = {corpus: group for group in SAME_PEOPLE for corpus in group}
+    humans: dict[tuple[tuple[str, str], str], list[Person]] = {}
+    for person in sorted(set(seen)):
+        if (group := groups.get(person[0])) is not None:
+            humans.setdefault((group, person[1]), []).append(person)
+    return [
+        (one, person)
+        for person in sorted(set(tested))
+        if person[0] in groups
+        for one in humans.get((groups[person[0]], person[1]), [])
+        if one[0] != person[0]
+    ]
 
 
 def make_folds(
@@ -79,57 +101,34 @@ def load_folds(
     seed: int = 0,
     validation_share: float = 0.2,
 ) -> list[Fold]:
-    """Folds of a committed list ("bp4d", "disfa") or of a json file like them, for these persons.
+    """Folds of a committed list ("bp4d", "disfa-12-6-9") or of a json file, for these persons.
 
     Persons of the data that the list does not know are left out, subjects of the list without data
-    are not in the folds: both are logged as warnings, by name. Raises CorpusError for a list that
-    cannot be read, an overlap of parts, or a part without any data.
+    are not in the folds: both are logged as warnings, by name. A list of parts has its validation
+    persons carved out of the train persons, by `seed` and `validation_share`; so has a fixed split
+    without validation persons of its own. Raises CorpusError for a list that cannot be read, an
+    overlap, or a part or role without any data.
     """
-    corpus, parts = read_parts(path_or_name)
-    there, listed = set(persons), {person for part in parts.values() for person in part}
-    if unknown := sorted(there - listed):
+    whole, there = read_fold_list(path_or_name), set(persons)
+    if unknown := sorted(there - whole.persons):
         _log.warning(
             "%d subjects of the data are not in the folds '%s' and are left out: %s",
             len(unknown), path_or_name, name_persons(unknown),
         )  # fmt: skip
-    if absent := sorted(listed - there):
+    if absent := sorted(whole.persons - there):
         _log.warning(
             "%d subjects of the folds '%s' have no data: %s",
             len(absent), path_or_name, name_persons(absent),
         )  # fmt: skip
-    known = {name: [one for one in part if one in there] for name, part in parts.items()}
-    empty = [name for name, part in known.items() if not part]
-    if empty:
+    known = whole.only(there)
+    if empty := known.empty_groups():
         raise CorpusError(
-            f"folds '{path_or_name}': {', '.join(empty)} of {corpus} has no subject in the data,"
-            f" which holds {name_persons(sorted(there))}"
+            f"folds '{path_or_name}': {', '.join(empty)} of {whole.corpus} has no subject in the"
+            f" data, which holds {name_persons(sorted(there))}"
         )
-    return folds_of_parts(known, seed=seed, validation_share=validation_share)
-
-
-def read_parts(path_or_name: str | Path) -> tuple[str, dict[str, list[Person]]]:
-    """(corpus, part => persons) of a committed name or a json file. Raises CorpusError."""
-    names = sorted(path.stem for path in FOLDS.glob("*.json"))
-    path = FOLDS / f"{path_or_name}.json" if path_or_name in names else Path(path_or_name)
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-        corpus = body["corpus"]
-        parts = {
-            name: [(corpus, str(subject)) for subject in subjects]
-            for name, subjects in body["parts"].items()
-        }
-    except OSError:
-        raise CorpusError(
-            f"folds '{path_or_name}': no such file; committed ones are {', '.join(names)}"
-        ) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise CorpusError(
-            f"folds '{path}': expected json of the form"
-            ' {"corpus": "bp4d", "source": "...", "parts": {"part1": ["F001", ...], ...}}'
-        ) from None
-    if len(parts) < 2:
-        raise CorpusError(f"folds '{path}': {len(parts)} parts; at least 2 are needed")
-    return corpus, parts
+    if known.parts:
+        return folds_of_parts(known.parts, seed=seed, validation_share=validation_share)
+    return folds_of_splits(known.splits, seed=seed, validation_share=validation_share)
 
 
 def folds_of_parts(
@@ -139,18 +138,28 @@ def folds_of_parts(
 
     Raises CorpusError for a person of two parts.
     """
-    homes: dict[Person, str] = {}
-    for name, part in parts.items():
-        for person in part:
-            if (home := homes.setdefault(person, name)) != name:
-                raise CorpusError(
-                    f"folds: {' '.join(person)} is in {home} and in {name}; parts must not overlap"
-                )
+    refuse_overlap(parts, "folds")
     folds = []
     for name, test in parts.items():
         others = [person for other, part in parts.items() if other != name for person in part]
         train, validation = carve(others, seed=seed, share=validation_share, purpose=name)
         folds.append(Fold(f"test={name}", train, validation, sorted(test)))
+    return folds
+
+
+def folds_of_splits(
+    splits: Mapping[str, Mapping[str, Sequence[Person]]], *, seed: int, validation_share: float
+) -> list[Fold]:
+    """One fold a split, its persons as they are given; validation is carved only where none is.
+
+    Raises CorpusError for a person of two roles.
+    """
+    folds = []
+    for name, roles in splits.items():
+        train, validation = sorted(roles["train"]), sorted(roles.get("validation", []))
+        if not validation:
+            train, validation = carve(train, seed=seed, share=validation_share, purpose=name)
+        folds.append(Fold(f"test={name}", train, validation, sorted(roles["test"])))
     return folds
 
 
@@ -170,12 +179,6 @@ def carve(
         [person for i, person in enumerate(ordered) if i not in chosen],
         [person for i, person in enumerate(ordered) if i in chosen],
     )
-
-
-def name_persons(persons: Sequence[Person], most: int = 8) -> str:
-    """`bp4d F001, bp4d F002 and 3 more`, for messages."""
-    names = ", ".join(" ".join(person) for person in persons[:most])
-    return f"{names} and {len(persons) - most} more" if len(persons) > most else names or "nobody"
 
 
 def class_weights(labels: np.ndarray) -> np.ndarray:

@@ -22,13 +22,16 @@ DETECTION_UNITS: dict[str, tuple[int, ...]] = {
     "bp4d": (1, 2, 4, 6, 7, 10, 12, 14, 15, 17, 23, 24),
     "bp4dplus": (1, 2, 4, 6, 7, 10, 12, 14, 15, 17, 23, 24),
     "disfa": (1, 2, 4, 6, 9, 12, 25, 26),
+    "disfaplus": (1, 2, 4, 6, 9, 12, 25, 26),
     "synthetic": (1, 2, 4, 6, 7, 9, 10, 12, 15, 17, 25, 26),
 }
 "Units that AU detection is reported on, a corpus at a time (sources: docs/datasets)."
 
 INTENSITY_UNITS: dict[str, tuple[int, ...]] = {
     "bp4d": (6, 10, 12, 14, 17),
+    "bp4dplus": (6, 10, 12, 14, 17),
     "disfa": (1, 2, 4, 5, 6, 9, 12, 15, 17, 20, 25, 26),
+    "disfaplus": (1, 2, 4, 5, 6, 9, 12, 15, 17, 20, 25, 26),
     "synthetic": (1, 2, 4, 6, 7, 9, 10, 12, 15, 17, 25, 26),
 }
 "Units that AU intensity estimation is reported on."

@@ -14,15 +14,16 @@ import atexit
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from norface.config import Config
+from norface.data.mixture import Mixture, shuffle
 from norface.data.remote import ShardPlace
 from norface.data.selecting import LabelKind, labelled_rows
 from norface.data.shards import ShardIndex
@@ -43,12 +44,25 @@ class DataConfig(Config):
     "Processes that read and decode beside each rank; 0 = in the training process itself."
     reader: Literal["index", "stream"] = "index"
     "index = random access, exact epochs and resume; stream = tars in a row through webdataset."
+    weights: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
+    """How often each folder of `shards` is read, one number a folder, in any unit: [1, 1] reads two
+    folders equally often, whatever they hold; null = every sample equally often."""
     split: str | None = None
     "Only this official split (train, test); null = all."
     subjects: list[str] | None = None
     "Only these persons, each written corpus/subject; null = all."
     labelled: LabelKind | None = None
     "Only samples with a label of this kind (au, intensity, emotion); null = all."
+
+    @field_validator("weights")
+    @classmethod
+    def _fits_shards(cls, weights: list[float] | None, info: ValidationInfo) -> list[float] | None:
+        folders = len(info.data.get("shards", []))
+        if weights is not None and folders and len(weights) != folders:
+            raise ValueError(f"there are {folders} folders in shards; give one weight a folder")
+        if weights is not None and info.data.get("reader") == "stream":
+            raise ValueError("only reader: index mixes by weight; set reader=index or no weights")
+        return weights
 
     def open(self) -> ShardIndex:
         """The index of the chosen samples. Raises CorpusError, ConfigError."""
@@ -58,6 +72,12 @@ class DataConfig(Config):
         index = ShardIndex.open(self.shards, cache=self.cache_folder)
         where = None if self.labelled is None else labelled_rows(index, self.labelled)
         return index.select(persons, self.split, where)
+
+    def mix(self, index: ShardIndex) -> Mixture | None:
+        """The mixture of `open`'s samples, or of a selection of them; None without weights."""
+        if self.weights is None:
+            return None
+        return Mixture(index.table["folder"].to_numpy(), self.weights)
 
 
 def parse_person(text: str) -> tuple[str, str]:
@@ -86,6 +106,8 @@ class GlobalBatchSampler(Sampler[list[Draw]]):
     world_size; rank r takes the r-th contiguous part of each. The last partial global batch of an
     epoch is dropped; all other samples come exactly once an epoch. With `partners`, each draw names
     another sample of its global batch (a permutation keyed by the step), wherever its rank may be.
+    With a `mixture` of these samples, an epoch is a permutation of its rows instead: as many, but
+    some come several times and some not at all. The step is all that a resumed run must know.
 
     Raises CorpusError when there are fewer samples than one global batch holds.
     """
@@ -101,6 +123,7 @@ class GlobalBatchSampler(Sampler[list[Draw]]):
         shuffle: bool = True,
         start_step: int = 0,
         partners: bool = False,
+        mixture: Mixture | None = None,
     ):
         self.global_batch = batch_per_rank * world_size
         if length < self.global_batch:
@@ -109,7 +132,7 @@ class GlobalBatchSampler(Sampler[list[Draw]]):
                 f" ({world_size} ranks x {batch_per_rank}); choose more data or a smaller batch"
             )
         self.length, self.seed, self.shuffle = length, seed, shuffle
-        self.start_step, self.partners = start_step, partners
+        self.start_step, self.partners, self.mixture = start_step, partners, mixture
         self._part = slice(rank * batch_per_rank, (rank + 1) * batch_per_rank)
 
     @property
@@ -119,10 +142,10 @@ class GlobalBatchSampler(Sampler[list[Draw]]):
 
     def order(self, epoch: int) -> np.ndarray:
         """Rows (length,) in the global order of an epoch."""
-        if not self.shuffle:
-            return np.arange(self.length)
-        generator = np.random.PCG64(sample_key(self.seed, epoch, 0, "order"))
-        return np.random.Generator(generator).permutation(self.length)
+        rows = np.arange(self.length)
+        if self.mixture is not None:
+            rows = self.mixture.draw_epoch(seed=self.seed, epoch=epoch)
+        return rows[shuffle(self.length, self.seed, epoch, "order")] if self.shuffle else rows
 
     def __iter__(self) -> Iterator[list[Draw]]:
         epoch, first = divmod(self.start_step, self.steps_per_epoch)

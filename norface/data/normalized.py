@@ -19,6 +19,8 @@ SET_NAME = "set.json"
 TARGET_NAME = "target.png"
 TRUTH = "truth"
 "The generator's name of sets that were rendered, not generated."
+RELEASED = "released"
+"Beginning of the generator's name of sets that were made elsewhere (norface.data.released)."
 
 
 class NormalizedSet(Config):
@@ -27,9 +29,10 @@ class NormalizedSet(Config):
     target: str
     "Key of the target picture, or its file's stem where it comes from no shard."
     generator: str
-    "First 12 hex digits of the generator file's sha256, or `truth`."
-    trained_on: list[tuple[str, str]]
-    "(corpus, subject) of every person that the generator was trained on."
+    """First 12 hex digits of the generator file's sha256, `truth`, or `released-` and 12 digits of
+    the content for pictures that somebody else made."""
+    trained_on: list[tuple[str, str]] | None
+    "(corpus, subject) of every person that the generator was trained on; null = nobody knows."
     source: str
     "sha256 of the source's index (ShardIndex.digest)."
     side: int
@@ -60,3 +63,18 @@ def write_set(folder: str | Path, card: NormalizedSet) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise CorpusError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def claim_set(folder: str | Path, card: NormalizedSet) -> bool:
+    """Write the card into a folder without one; whether it was written.
+
+    Raises CorpusError where the folder holds a set of other sources.
+    """
+    if not (Path(folder) / SET_NAME).is_file():
+        write_set(folder, card)
+        return True
+    if read_set(folder) != card:
+        raise CorpusError(
+            f"{folder}: holds a set of another source; remove it or choose another `out`"
+        )
+    return False

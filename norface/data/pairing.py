@@ -8,7 +8,9 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from norface.data.loader import Draw
+from norface.data.mixture import Mixture
 from norface.data.shards import ShardIndex
+from norface.errors import CorpusError
 from norface.images import resize_pixels, to_image
 from norface.training.seeding import sample_rng
 
@@ -18,11 +20,16 @@ class PairDataset(Dataset[dict[str, Any]]):
 
     The target comes from all faces of `index` (the paper), or from `target_pool`. With probability
     `self_pair`, I_o and I_t are one picture, where L_rec (eq. 5) is defined: the original without
-    a pool, the drawn target with one. Draws are keyed by (seed, epoch, position).
+    a pool, the drawn target with one. With probability `clip_pair` they are two pictures of one
+    clip, in which the face that is wanted is the original itself, so L_rec is defined too: without
+    a pool the target is drawn from the original's clip, with one the original from the target's.
+    Draws are keyed by (seed, epoch, position). With a `mixture` of `index`, targets from all faces
+    follow its weights, as the originals do by their order.
 
     Gives {"key", "target_key", "epoch", "position", "original", "target": float32 (3, S, S), -1..1,
-    "is_self": bool}; "key" is that of the picture in "original". With `flip`, half of the originals
-    and, independently, half of the targets are mirrored; a self pair is mirrored as one.
+    "is_self": bool}; "key" is that of the picture in "original", "is_self" says that the face that
+    is wanted is the original, so that L_rec is defined. With `flip`, half of the originals and,
+    independently, half of the targets are mirrored; a self pair or clip pair is mirrored as one.
     """
 
     def __init__(
@@ -31,13 +38,17 @@ class PairDataset(Dataset[dict[str, Any]]):
         *,
         target_pool: ShardIndex | None,
         self_pair: float = 0.3,
+        clip_pair: float = 0.0,
         seed: int,
         side: int | None,
         flip: bool = False,
+        mixture: Mixture | None = None,
     ):
         self.index, self.pool = index, index if target_pool is None else target_pool
-        self.self_pair, self.seed = self_pair, seed
+        self.self_pair, self.clip_pair, self.seed = self_pair, clip_pair, seed
+        self.clips = Clips(index) if clip_pair else None
         self.side, self.flip = side or index.side, flip
+        self.mixture = mixture if self.pool is index else None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -56,8 +67,13 @@ class PairDataset(Dataset[dict[str, Any]]):
         """
         rng = sample_rng(self.seed, draw.epoch, draw.position, "pair")
         # All numbers are drawn in a fixed order, so that one option never shifts another's draws.
-        want_self, mirrored = rng.random() < self.self_pair, rng.random(2) < 0.5
-        target_row = int(rng.integers(len(self.pool)))
+        kind, mirrored = rng.random(), rng.random(2) < 0.5
+        want_self = kind < self.self_pair
+        want_clip = not want_self and kind < self.self_pair + self.clip_pair
+        if self.mixture is not None:
+            target_row = self.mixture.pick(rng.random())
+        else:
+            target_row = int(rng.integers(len(self.pool)))
         target_pixels = None
         if other is not None and self.pool is self.index:
             target_row, target_pixels = other
@@ -67,13 +83,23 @@ class PairDataset(Dataset[dict[str, Any]]):
             target_row, target_key, target_pixels = draw.row, key, pixels
         elif want_self:
             key = target_key
-        is_self = key == target_key
+        row = draw.row
+        if want_clip and self.clips is not None:
+            if self.pool is self.index:
+                target_row = self.clips.draw(self.index, draw.row, rng)
+                target_key, target_pixels = self.index.key_of(target_row), None
+            else:
+                row, pixels = self.clips.draw(self.pool, target_row, rng), None
+                key = self.index.key_of(row)
+        is_same = key == target_key
         if target_pixels is None:
             target_pixels = self.pool.read_pixels(target_row)
-        if pixels is None and not is_self:
-            pixels = self.index.read_pixels(draw.row)
+        if pixels is None and not is_same:
+            pixels = self.index.read_pixels(row)
         target = self._shape(target_pixels, mirror=mirrored[1])
-        original = target if is_self else self._shape(pixels, mirror=mirrored[0])
+        # A clip pair is mirrored as one.
+        turned = mirrored[1 if want_clip else 0]
+        original = target if is_same else self._shape(pixels, mirror=turned)
         return {
             "key": key,
             "target_key": target_key,
@@ -81,10 +107,44 @@ class PairDataset(Dataset[dict[str, Any]]):
             "position": draw.position,
             "original": to_image(original),
             "target": to_image(target),
-            "is_self": is_self,
+            "is_self": is_same or want_clip,
         }
 
     def _shape(self, pixels: np.ndarray | None, *, mirror: bool) -> np.ndarray:
         assert pixels is not None
         pixels = resize_pixels(pixels, self.side)
         return pixels[:, ::-1] if mirror and self.flip else pixels
+
+
+class Clips:
+    """Which samples of an index were taken of one person in one clip."""
+
+    def __init__(self, index: ShardIndex):
+        groups = index.table.groupby(CLIP, observed=True, sort=False)
+        numbers = groups.ngroup().to_numpy()
+        self._order = np.argsort(numbers, kind="stable")
+        self._starts = np.append(
+            np.searchsorted(numbers[self._order], np.arange(groups.ngroups)), len(numbers)
+        )
+        first = self._order[self._starts[:-1]]
+        names = index.table[CLIP].astype(str).iloc[first].itertuples(index=False, name=None)
+        self._number = {name: number for number, name in enumerate(names)}
+        self.name = index.name
+
+    def draw(self, source: ShardIndex, row: int, rng: np.random.Generator) -> int:
+        """Row in the index of a random sample of the clip that row `row` of `source` is of.
+
+        Raises CorpusError when the index has no sample of that clip.
+        """
+        name = tuple(source.table[CLIP].iloc[row].astype(str))
+        if name not in self._number:
+            raise CorpusError(
+                f"{self.name}: no sample of the clip of {source.key_of(row)}; clip_pair needs the"
+                " targets' clips among the originals"
+            )
+        number = self._number[name]
+        return int(self._order[rng.integers(self._starts[number], self._starts[number + 1])])
+
+
+CLIP = ["corpus", "subject", "clip"]
+"Columns that name a clip."

@@ -2,7 +2,8 @@
 
 Where files are far away (object storage behind a mount), random reads are slow and long reads are
 fast. A stream reads whole shards in a random order and shuffles within a buffer. What it gives up:
-an epoch is not exact, and a resumed run goes on with a newly drawn order of shards.
+an epoch is not exact, a resumed run goes on with a newly drawn order of shards, and folders are not
+mixed by weight.
 """
 
 from __future__ import annotations
@@ -116,6 +117,7 @@ def build_pair_loader(
             world_size=world_size,
             seed=pairs.seed,
             start_step=start_step,
+            mixture=config.mix(pairs.index),
         )
         return build_loader(pairs, sampler, workers=config.workers)
     stream = PairStream(

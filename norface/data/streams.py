@@ -2,7 +2,8 @@
 
 Nothing of the generator is imported here: a stream is a folder of shards with a set.json, whoever
 made it. Two leaks are refused here: a generator that saw a test subject, and a target face that is
-one (`protocol: paper` allows the first, as the paper's generator was tuned on whole corpora).
+one. `protocol: paper` allows them, as the paper's generator was tuned on whole corpora, and with
+them sets of released pictures, of whose generator nobody knows whom it saw.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch.utils.data import Dataset
 from norface.data.augment import AugmentConfig, draw_augmentation
 from norface.data.loader import Draw
 from norface.data.mixing import MixConfig, draw_mix, mix_labels, one_hot
-from norface.data.normalized import NormalizedSet, read_set
+from norface.data.normalized import RELEASED, NormalizedSet, read_set
 from norface.data.shards import Person, ShardIndex
 from norface.errors import ConfigError, CorpusError
 from norface.images import resize_pixels, to_image
@@ -56,8 +57,8 @@ class FaceStreams:
                     f"{folder}: was made from other shards than {index.name} (their index has"
                     " changed since); normalize them again"
                 )
-            self._rows.append(_match_rows(folder, found, keys))
             refuse_leak(folder, card, test, protocol)
+            self._rows.append(_match_rows(folder, found, keys, card))
         self.features = None if features is None else read_features(features, keys)
         self._pixels: np.ndarray | None = None
 
@@ -96,19 +97,32 @@ class FaceStreams:
         )
 
 
-def _match_rows(folder: Path, found: ShardIndex, keys: Sequence[str]) -> np.ndarray:
+def _match_rows(
+    folder: Path, found: ShardIndex, keys: Sequence[str], card: NormalizedSet
+) -> np.ndarray:
     """Row in the set of every key of the source. Raises CorpusError naming the first that lacks."""
     try:
         return found.rows_of(keys)
     except CorpusError as error:
-        raise CorpusError(f"{error}; normalize the rest of the shards into {folder}") from None
+        advice = f"normalize the rest of the shards into {folder}"
+        if card.generator.startswith(RELEASED):
+            advice = (
+                "nobody released their pictures; let norface prepare normalized write shards of the"
+                " faces that have one (originals=FOLDER)"
+            )
+        raise CorpusError(f"{error}; {advice}") from None
 
 
 def refuse_leak(
     folder: Path, card: NormalizedSet, test: Sequence[Person], protocol: Protocol
 ) -> None:
     """Raise CorpusError when the test subjects had a part in making a set (see this module)."""
-    seen = sorted({tuple(person) for person in card.trained_on} & set(test))
+    if card.trained_on is None and test and protocol == "strict":
+        raise CorpusError(
+            f"{folder}: nobody knows on whom the generator of these pictures ({card.generator}) was"
+            " trained, so it may have seen the test subjects; only protocol: paper takes such a set"
+        )
+    seen = sorted({tuple(person) for person in card.trained_on or ()} & set(test))
     if seen and protocol == "strict":
         raise CorpusError(
             f"{folder}: its generator was trained on {len(seen)} test subjects, first"

@@ -71,7 +71,7 @@ class Judging:
     def measure(
         self,
         normalized: torch.Tensor,
-        target: torch.Tensor,
+        original: torch.Tensor,
         is_self: torch.Tensor,
         truth: Mapping[str, Any],
         *,
@@ -86,7 +86,7 @@ class Judging:
         losses: dict[str, torch.Tensor] = {}
         if "rec" in terms:
             losses["rec"] = reconstruction_loss(
-                normalized, target, is_self, global_count=global_count, world_size=world_size,
+                normalized, original, is_self, global_count=global_count, world_size=world_size,
                 norm=norm.rec,
             )  # fmt: skip
         equations: dict[str, Callable[[Any, Any], torch.Tensor]] = {

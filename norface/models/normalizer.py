@@ -97,12 +97,27 @@ class Normalizer(nn.Module):
 
     def forward(self, original: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """I_o, I_t (N, 3, S, S), -1..1 => I_n (N, 3, S, S), -1..1, float32."""
-        original_tokens, target_tokens = self.encode(torch.cat([original, target])).chunk(2)
+        if self.looks_alike:
+            original_tokens, target_tokens = self.encode(torch.cat([original, target])).chunk(2)
+        else:
+            original_tokens, target_tokens = self.encode_original(original), self.encode(target)
         return self.merge_decode(original_tokens, target_tokens, target)
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Eq. 1: images (N, 3, S, S), -1..1 => tokens (N, P, L)."""
         return self.encoder(images)
+
+    @property
+    def looks_alike(self) -> bool:
+        """Whether originals and targets are encoded the same way, as in the paper."""
+        return isinstance(self.config.encoder, VitConfig) or self.config.encoder.original == "all"
+
+    def encode_original(self, images: torch.Tensor) -> torch.Tensor:
+        """e_o: as `encode`, or with `encoder.original: intensity` what that lets through."""
+        if self.looks_alike:
+            return self.encode(images)
+        assert isinstance(self.encoder, ReaderEncoder)
+        return self.encoder.tell_intensity(images)
 
     def merge_decode(
         self, original: torch.Tensor, target: torch.Tensor, picture: torch.Tensor

@@ -32,6 +32,9 @@ class ReaderEncoderConfig(Config):
     "L: numbers a token."
     freeze: bool = True
     "Leave the reader as it is and train only what turns its maps into tokens."
+    original: Literal["all", "intensity"] = "all"
+    """What the tokens of an original say: all that those of a target do, or only the intensities
+    of its action units, so that nothing of the person or the pose can pass."""
 
     @model_validator(mode="after")
     def _check_sizes(self) -> ReaderEncoderConfig:
@@ -86,13 +89,23 @@ class ReaderEncoder(nn.Module):
         self.reader.train(False)
         return self
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """images (N, 3, S, S), -1..1 => tokens (N, P, L)."""
-        images = resize_images(images, self.config.side)
+    def read(self, images: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor]:
+        """images (N, 3, S, S) => the reader's maps, its last layer (N, H) and intensities (N, 17)
+        in fifths of the scale."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze):
             maps = self.reader.trunk(images)
             whole = self.reader.represent(maps, self.reader.landmarks(maps))
-            intensity = self.reader.intensity(whole)
+            return maps, whole, self.reader.intensity(whole)
+
+    def tell_intensity(self, images: torch.Tensor) -> torch.Tensor:
+        """images (N, 3, S, S), -1..1 => tokens (N, P, L) of nothing but the intensities."""
+        _, _, intensity = self.read(resize_images(images, self.config.side))
+        return self.intensity(self.PER_SPREAD * intensity)[:, None] + self.place
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """images (N, 3, S, S), -1..1 => tokens (N, P, L)."""
+        images = resize_images(images, self.config.side)
+        maps, whole, intensity = self.read(images)
         size = (self.config.grid, self.config.grid)
         seen = [functional.interpolate(one, size) for one in maps[self.first :]]
         seen.append(functional.pixel_unshuffle(images, self.config.patch))

@@ -1,6 +1,7 @@
 """The steps of `norface quickstart`, one after the other, each skipped where it is done already.
 
-ROOT/shards/normalizer, ROOT/shards/folds     rendered persons: F_nor's, and the folds'
+ROOT/shards/normalizer, .../targets           rendered persons of F_nor; clips of candidate targets
+ROOT/shards/folds                             rendered persons of the three folds
 ROOT/normalized/TARGET/GENERATOR, .../truth   the folds' faces as the target; and the true ones
 ROOT/nor, ROOT/crossval                       the runs; ROOT/mlflow.db has both
 ROOT/summary.json, ROOT/report.html           what came out
@@ -43,6 +44,8 @@ from norface.training.run import run_stage
 from norface.training.stages.nor import NorStage
 from norface.training.stages.nor_config import NorConfig
 
+POOLS = ("normalizer", "targets", "folds")
+"Folders of shards; the persons of `targets` come after those of `normalizer` in its pool."
 SUMMARY_FILE, COSTS_FILE = "summary.json", "costs.json"
 FACES_FILE, FEATURES_FILE = "faces.png", "critic_features.npz"
 F1_OF = {
@@ -60,7 +63,7 @@ class Quickstart:
     def __init__(self, config: QuickstartConfig):
         self.config, self.root = config, config.root
         self.costs: dict[str, Any] = {}
-        self.shards = {pool: self.root / "shards" / pool for pool in ("normalizer", "folds")}
+        self.shards = {pool: self.root / "shards" / pool for pool in POOLS}
 
     def run(self) -> dict[str, Any]:
         """Do all that is not done; returns the contents of summary.json. Raises NorfaceError."""
@@ -135,21 +138,26 @@ class Quickstart:
         print(f"      {seconds:.0f} s", flush=True)
 
     def render(self) -> None:
-        """Write both corpora."""
+        """Write the three corpora."""
         config = self.config
-        sizes = {
-            "normalizer": (config.normalizer_subjects, config.normalizer_frames),
-            "folds": (config.subjects, config.frames),
-        }
-        for pool, (subjects, frames) in sizes.items():
-            write_corpus(
-                self.shards[pool], pool=pool, subjects=subjects, frames=frames, side=SIDE,
-                seed=config.seed, workers=config.workers,
-            )  # fmt: skip
+        people, clip = config.normalizer_subjects, config.target_frames
+        common = {"side": SIDE, "seed": config.seed, "workers": config.workers}
+        write_corpus(
+            self.shards["normalizer"], pool="normalizer",
+            subjects=people, frames=config.normalizer_frames, **common,
+        )  # fmt: skip
+        write_corpus(
+            self.shards["targets"], pool="normalizer", first_subject=people,
+            subjects=config.targets, frames=clip, clip_frames=clip, **common,
+        )  # fmt: skip
+        write_corpus(
+            self.shards["folds"], pool="folds",
+            subjects=config.subjects, frames=config.frames, **common,
+        )  # fmt: skip
 
     def candidates(self) -> list[str]:
-        """Keys of the candidate target faces in F_nor's shards; the first is the target."""
-        return choose_targets(ShardIndex.open(self.shards["normalizer"]), self.config.targets)
+        """Keys of the candidate target faces; the first is the target."""
+        return choose_targets(ShardIndex.open(self.shards["targets"]), self.config.targets)
 
     def train_normalizer(self) -> Path:
         """Train F_nor; returns its generator."""
@@ -158,7 +166,7 @@ class Quickstart:
             "name": "nor",
             "root": self.root,
             "seed": self.config.seed,
-            "data": {"shards": [self.shards["normalizer"]]},
+            "data": {"shards": [self.shards["normalizer"], self.shards["targets"]]},
             "target_pool": {"keys": self.candidates()},
             "trainer": {**NORMALIZER["trainer"], "images": self.config.normalizer_images},
             "samples": {"originals": self.shards["folds"], "truth": self.write_truth()},
@@ -173,7 +181,7 @@ class Quickstart:
             self.shards["folds"],
             self.candidates()[0],
             self.root / "normalized",
-            target_shards=self.shards["normalizer"],
+            target_shards=self.shards["targets"],
             workers=self.config.workers,
         )
 
@@ -184,7 +192,7 @@ class Quickstart:
             self.shards["folds"],
             self.root / "normalized",
             target_key=self.candidates()[0],
-            target_shards=self.shards["normalizer"],
+            target_shards=self.shards["targets"],
         )
         return normalized, self.write_truth()
 
@@ -192,7 +200,7 @@ class Quickstart:
         """Figures of the normalization, and faces.png to look at."""
         originals = ShardIndex.open(self.shards["folds"])
         faces = read_faces(originals, ShardIndex.open(normalized), ShardIndex.open(truth))
-        people = ShardIndex.open(self.shards["normalizer"])
+        people = ShardIndex.open(self.shards["targets"])
         key = self.candidates()[0]
         target = people.read_pixels(people.row_of(key))
         figures = measure_looks(faces, target)

@@ -28,7 +28,9 @@ class QuickstartConfig(Config):
     normalizer_frames: int = Field(24, ge=2)
     "Pictures of each."
     targets: int = Field(4, ge=1)
-    "Candidate target faces, each a neutral picture of another of these persons; the first is used."
+    "More persons, each in a clip that begins at rest: that face is a candidate target."
+    target_frames: int = Field(300, ge=2)
+    "Frames of each clip."
     subjects: int = Field(36, ge=9)
     "Persons of the three folds."
     frames: int = Field(24, ge=4)
@@ -45,7 +47,8 @@ class QuickstartConfig(Config):
 
 
 NORMALIZER: dict[str, Any] = {
-    "self_pair": 0.1,
+    "self_pair": 0.05,
+    "clip_pair": 0.5,
     "trainer": {
         "batch_per_rank": 8,
         "log_every_steps": 50,
@@ -54,7 +57,7 @@ NORMALIZER: dict[str, Any] = {
     },
     "encoder_weights": "packaged",
     "normalizer": {
-        "encoder": {"kind": "reader", "width": 128},
+        "encoder": {"kind": "reader", "width": 128, "original": "intensity"},
         "merging": {"heads": 4, "mlp_ratio": 2, "blocks": 2},
         "decoder": {
             "channels": [128, 64],
@@ -68,7 +71,7 @@ NORMALIZER: dict[str, Any] = {
         kind: {"source": "synthetic"}
         for kind in ("identity", "perceptual", "landmarks", "expression", "eyebrow")
     },
-    "losses": {"adv": 0.2, "rec": 10, "perc": 0.5, "id": 1, "lm": 100, "exp": 60, "eye": 4},
+    "losses": {"adv": 0.2, "rec": 100, "perc": 0.5, "id": 1, "lm": 20, "exp": 5, "eye": 1},
     "adversarial_start_step": 100,
     "optimizer": {
         "learning_rate": 1e-3,

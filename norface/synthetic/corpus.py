@@ -14,13 +14,14 @@ import itertools
 import json
 import multiprocessing
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from norface.data.labels import ACTION_UNITS, is_present
-from norface.data.normalized import SET_NAME, TARGET_NAME, TRUTH, NormalizedSet, read_set, write_set
+from norface.data.normalized import TARGET_NAME, TRUTH, NormalizedSet, claim_set
 from norface.data.records import FaceRecord
 from norface.data.shards import ShardFile, ShardIndex, ShardWriter, write_index
 from norface.errors import CorpusError
@@ -50,6 +51,9 @@ SHEET_NAME = "contact_sheet.png"
 _CHUNK = 32
 
 
+_LEAST = {"subjects": 1, "frames": 1, "side": 16, "seed": 0, "clip_frames": 0}
+
+
 @dataclasses.dataclass(frozen=True)
 class CorpusCard:
     """What a folder of synthetic shards holds: the same card, the same bytes."""
@@ -61,9 +65,11 @@ class CorpusCard:
     seed: int = 0
     first_subject: int = 0
     "Number of the first subject within the pool."
+    clip_frames: int = 0
+    "Frames of a clip; 0 = photographs."
 
     def __post_init__(self) -> None:
-        for name, least in (("subjects", 1), ("frames", 1), ("side", 16), ("seed", 0)):
+        for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise CorpusError(f"{name} is {getattr(self, name)}; at least {least} is needed")
         identity_seed(self.pool, self.first_subject)
@@ -76,20 +82,32 @@ class CorpusCard:
 
 
 def make_record(
-    pool: str, subject_number: int, frame_number: int, *, seed: int = 0, side: int = 256
+    pool: str,
+    subject_number: int,
+    frame_number: int,
+    *,
+    seed: int = 0,
+    side: int = 256,
+    clip_frames: int = 0,
 ) -> FaceRecord:
     """Render one frame and write down all that is known of it."""
-    frame = draw_frame(pool, subject_number, frame_number, seed)
+    frame = draw_frame(pool, subject_number, frame_number, seed, clip_frames)
     record = FaceRecord(
         corpus=CORPUS,
         subject=subject_name(frame.parameters.identity_seed),
-        clip=f"seed{seed}",
+        clip=name_clip(frame_number, seed, clip_frames),
         frame=frame_number,
         intensity={unit: frame.parameters.intensity.get(unit, 0.0) for unit in ACTION_UNITS},
         emotion=frame.emotion,
     )
     presence = {unit: int(is_present(value)) for unit, value in record.intensity.items()}
     return _show(dataclasses.replace(record, presence=presence), frame.parameters, side)
+
+
+def name_clip(frame_number: int, seed: int, clip_frames: int) -> str:
+    """`seed0` for photographs; `seed0clip2of24` for the third clip of 24 frames each."""
+    clip = f"clip{frame_number // clip_frames}of{clip_frames}" if clip_frames else ""
+    return f"seed{seed}{clip}"
 
 
 def _show(record: FaceRecord, parameters: FaceParameters, side: int) -> FaceRecord:
@@ -105,11 +123,11 @@ def _show(record: FaceRecord, parameters: FaceParameters, side: int) -> FaceReco
 
 def parameters_of(record: FaceRecord) -> FaceParameters:
     """What a synthetic record was rendered from. Raises CorpusError for one of another corpus."""
-    digits = record.clip.removeprefix("seed")
-    if record.corpus != CORPUS or not digits.isdigit():
+    found = re.fullmatch(r"seed(\d+)(?:clip\d+of(\d+))?", record.clip)
+    if record.corpus != CORPUS or found is None:
         raise CorpusError(f"{record.key}: not a face of the embedded corpus; no truth is known")
     pool, number = find_subject(record.subject)
-    return draw_parameters(pool, number, record.frame, int(digits))
+    return draw_parameters(pool, number, record.frame, int(found[1]), int(found[2] or 0))
 
 
 def write_corpus(
@@ -121,6 +139,7 @@ def write_corpus(
     side: int = 256,
     seed: int = 0,
     first_subject: int = 0,
+    clip_frames: int = 0,
     workers: int = 1,
 ) -> Path:
     """Write shards, their index and a contact sheet; the same arguments give the same bytes.
@@ -128,20 +147,25 @@ def write_corpus(
     A killed job is taken up by the same call; a folder that holds anything else is refused.
     Raises CorpusError.
     """
-    folder, card = Path(out), CorpusCard(pool, subjects, frames, side, seed, first_subject)
+    folder, card = (
+        Path(out),
+        CorpusCard(pool, subjects, frames, side, seed, first_subject, clip_frames),
+    )
     _claim(folder, card)
     try:
         with ShardWriter(folder, side=side, resume=True) as writer:
             total, done = subjects * frames, writer.done
             draws = itertools.islice(card.draws(), done, None)
-            tasks = [(pool, subject, frame, seed, side) for subject, frame in draws]
+            tasks = [(card, subject, frame) for subject, frame in draws]
             with Progress("synth", total, unit="face", done=done) as progress:
                 for record in _work(_draw_task, tasks, workers):
                     writer.write(record)
                     progress.advance()
         temporary = folder / f".{SHEET_NAME}.tmp.png"
-        write_contact_sheet(temporary, pool=pool, seed=seed, first_subject=first_subject,
-                            subjects=min(subjects, 8), frames=min(frames, 8))  # fmt: skip
+        write_contact_sheet(
+            temporary, pool=pool, seed=seed, first_subject=first_subject, clip_frames=clip_frames,
+            subjects=min(subjects, 8), frames=min(frames, 8),
+        )  # fmt: skip
         os.replace(temporary, folder / SHEET_NAME)
     except OSError as error:
         raise CorpusError(f"{folder}: cannot be written ({error.strerror})") from None
@@ -170,9 +194,11 @@ def _claim(folder: Path, card: CorpusCard) -> None:
         raise CorpusError(f"{folder}: cannot be written ({error.strerror})") from None
 
 
-def _draw_task(task: tuple[str, int, int, int, int]) -> FaceRecord:
-    pool, subject, frame, seed, side = task
-    return make_record(pool, subject, frame, seed=seed, side=side)
+def _draw_task(task: tuple[CorpusCard, int, int]) -> FaceRecord:
+    card, subject, frame = task
+    return make_record(
+        card.pool, subject, frame, seed=card.seed, side=card.side, clip_frames=card.clip_frames
+    )
 
 
 def _truth_task(task: tuple[FaceRecord, FaceParameters, int]) -> FaceRecord:
@@ -213,11 +239,7 @@ def write_truth(
         target=target_key, generator=TRUTH, trained_on=[], source=index.digest, side=index.side
     )
     folder = Path(out) / target_key / TRUTH
-    if (folder / SET_NAME).is_file():
-        if read_set(folder) != card:
-            raise CorpusError(f"{folder}: holds a set of another source; choose another `out`")
-    else:
-        write_set(folder, card)
+    if claim_set(folder, card):
         write_png(folder / TARGET_NAME, render(target, index.side).pixels)
     names = index.table["shard"].astype(str).to_numpy()
     with Progress("truth", len(index), unit="face") as progress:
@@ -243,10 +265,13 @@ def write_contact_sheet(
     side: int = 160,
     seed: int = 0,
     first_subject: int = 0,
+    clip_frames: int = 0,
 ) -> None:
     """One row a subject, one column a frame, as PNG."""
     rows = []
     for subject in range(first_subject, first_subject + subjects):
-        drawn = [draw_parameters(pool, subject, frame, seed) for frame in range(frames)]
+        drawn = [
+            draw_parameters(pool, subject, frame, seed, clip_frames) for frame in range(frames)
+        ]
         rows.append(list(render_batch(drawn, side)))
     write_png(path, make_grid(rows))

@@ -105,11 +105,20 @@ def _draw_camera(rng: np.random.Generator) -> Camera:
     )
 
 
-def draw_frame(pool: str, subject_number: int, frame_number: int, seed: int = 0) -> Frame:
-    """One picture of a subject. Raises CorpusError for an unknown pool or a subject outside it."""
+def draw_frame(
+    pool: str, subject_number: int, frame_number: int, seed: int = 0, clip_frames: int = 0
+) -> Frame:
+    """One picture of a subject. Raises CorpusError for an unknown pool or a subject outside it.
+
+    With `clip_frames` every so many frames are one clip, as of a person who was asked to show
+    expressions before a camera: one place, light and camera, a head that hardly moves, and the
+    first frame at rest. 0 = every frame is a photograph of its own.
+    """
     identity = identity_seed(pool, subject_number)
     if frame_number < 0:
         raise CorpusError(f"frame {frame_number} is negative")
+    if clip_frames:
+        return _draw_clip_frame(pool, subject_number, frame_number, seed, clip_frames)
     rng = np.random.default_rng([0xF4, seed, identity, frame_number])
     intensity, emotion = _draw_action(rng)
     slant = rng.normal(0, 0.07, len(_ACTIVE)).clip(-0.2, 0.2)
@@ -131,11 +140,44 @@ def draw_frame(pool: str, subject_number: int, frame_number: int, seed: int = 0)
     return Frame(parameters, emotion)
 
 
+_CLIP_MOVES = (1.0, 0.7, 0.5)
+"Standard deviation of yaw, pitch and roll within a clip, degrees."
+
+
+def _draw_clip_frame(
+    pool: str, subject_number: int, frame_number: int, seed: int, clip_frames: int
+) -> Frame:
+    """The action of the frame of this number, before the place of its clip."""
+    clip, place = divmod(frame_number, clip_frames)
+    frame = draw_frame(pool, subject_number, frame_number, seed)
+    identity = frame.parameters.identity_seed
+    shot = draw_frame(pool, subject_number, clip, seed=_CLIP_SEED + seed).parameters
+    moves = np.random.default_rng([0xF5, seed, identity, frame_number]).normal(0, _CLIP_MOVES)
+    yaw, pitch, roll = (_CLIP_TURN * np.array(shot.pose) + moves).tolist()
+    parameters = dataclasses.replace(
+        frame.parameters,
+        pose=(yaw, pitch, roll),
+        light=dataclasses.replace(shot.light, azimuth=_CLIP_TURN * shot.light.azimuth),
+        camera=shot.camera,
+        background_seed=shot.background_seed,
+    )
+    if place:
+        return Frame(parameters, frame.emotion)
+    return Frame(dataclasses.replace(parameters, intensity={}, asymmetry={}), "neutral")
+
+
+_CLIP_TURN = 0.3
+"Head and light of a clip are turned so much less than in photographs: who poses looks ahead."
+
+_CLIP_SEED = 2**32
+"Added to the seed for what a clip's frames share: no photograph shows it by chance."
+
+
 def draw_parameters(
-    pool: str, subject_number: int, frame_number: int, seed: int = 0
+    pool: str, subject_number: int, frame_number: int, seed: int = 0, clip_frames: int = 0
 ) -> FaceParameters:
     """What `draw_frame` draws, without the emotion's name."""
-    return draw_frame(pool, subject_number, frame_number, seed).parameters
+    return draw_frame(pool, subject_number, frame_number, seed, clip_frames).parameters
 
 
 def normalized_truth(parameters: FaceParameters, target: FaceParameters) -> FaceParameters:

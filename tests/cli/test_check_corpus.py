@@ -12,7 +12,7 @@ from norface.cli.main import main
 from norface.data.corpora.base import READERS, CorpusReader
 from norface.data.corpus_check import check_corpus
 from norface.data.corpus_report import format_report
-from norface.data.folds import read_parts
+from norface.data.fold_lists import read_fold_list
 from norface.data.records import FaceRecord
 from norface.errors import CorpusError
 
@@ -50,12 +50,13 @@ class SmallDisfa(CorpusReader):
                     intensity={12: float(frame)}, presence={12: int(frame >= 2)},
                     split="train" if person < 2 else "test",
                 )  # fmt: skip
+        self.left_out["frames before the stimulus"] += 3
         yield FaceRecord("disfa", names[0], "left", 0, Frame(1))
         yield FaceRecord("disfa", names[0], "left", 9, Frame(255))
 
     @staticmethod
     def people():
-        parts = read_parts("disfa")[1]
+        parts = read_fold_list("disfa").parts
         return [parts["part1"][0][1], parts["part1"][1][1], parts["part2"][0][1]]
 
 
@@ -72,6 +73,7 @@ def test_counts_stand_beside_the_published_ones(disfa, capsys):
     assert "17 samples of 4 subjects" in out
     assert "samples: 17, 1 fewer than the published 18" in out
     assert "subjects: 4, as published" in out
+    assert "left out by rule: 3 frames before the stimulus" in out
     assert "samples/train: 8, 1 more than the published 7" in out
     key = f"disfa_{SmallDisfa.people()[0]}_left_0"
     assert f"not used: tape 1: the key {key} comes more than once" in out
@@ -87,7 +89,7 @@ def test_labels_are_counted_by_fold_and_unknown_subjects_are_named(disfa):
     assert sizes == {"part1": (9, 2), "part2": (4, 1), "part3": (0, 0)}
     assert report.parts["part1"].presence[12].labelled == 8
     assert report.unlisted == ["SN999"]
-    everybody = {subject for part in read_parts("disfa")[1].values() for _, subject in part}
+    everybody = {subject for part in read_fold_list("disfa").parts.values() for _, subject in part}
     assert set(report.absent) == everybody - set(SmallDisfa.people())
     text = format_report(report)
     assert (

@@ -7,6 +7,7 @@ from coloured_faces import make_record
 from norface.data.loader import Draw, GlobalBatchSampler, build_loader
 from norface.data.pairing import PairDataset
 from norface.data.shards import ShardIndex, ShardWriter
+from norface.errors import CorpusError
 from norface.images import encode_jpeg
 
 
@@ -102,3 +103,57 @@ def test_one_rank_of_four_pairs_is_two_ranks_of_two(write_shards):
         for name in ("original", "target", "is_self"):
             assert torch.equal(one[name], torch.cat([a[name], b[name]]))
     assert whole[0]["is_self"].dtype == torch.bool
+
+
+def clip_of(key):
+    """Corpus, subject and clip of a key."""
+    return key.rsplit("_", 1)[0]
+
+
+def test_clip_pairs_without_a_pool_take_the_target_from_the_originals_clip(write_shards):
+    # Twenty faces of four persons, one clip each: five pictures a clip.
+    dataset = PairDataset(
+        write_shards(20), target_pool=None, self_pair=0, clip_pair=1, seed=0, side=8
+    )
+    pairs = [dataset[draw] for draw in draws(400, 20)]
+    assert all(pair["is_self"] and clip_of(pair["key"]) == clip_of(pair["target_key"])
+               for pair in pairs)  # fmt: skip
+    assert [pair["key"] for pair in pairs[:20]] == list(dataset.index.table["key"])
+    met = {pair["target_key"] for pair in pairs if pair["key"] == pairs[0]["key"]}
+    assert len(met) == 5
+
+
+def test_clip_pairs_with_a_pool_take_the_original_from_the_targets_clip(write_shards):
+    index = write_shards(20)
+    pool = index.select(where=index.table["frame"].to_numpy() == 6)
+    dataset = PairDataset(index, target_pool=pool, self_pair=0.2, clip_pair=0.5, seed=0, side=8)
+    pairs = [dataset[draw] for draw in draws(1000, 20)]
+    assert {pair["target_key"] for pair in pairs} == {"synthetic_S0002_c_6"}
+    same_clip = [pair for pair in pairs if pair["is_self"]]
+    assert abs(len(same_clip) / 1000 - 0.7) < 0.07
+    assert {pair["key"] for pair in same_clip} == {
+        f"synthetic_S0002_c_{frame}" for frame in (2, 6, 10, 14, 18)
+    }
+    for pair in same_clip:
+        red = (pair["original"][0].mean().item() + 1) * 127.5
+        assert abs(red - int(pair["key"].rsplit("_", 1)[1])) < 3
+
+
+def test_clip_pairs_change_nothing_of_the_other_pairs(write_shards):
+    index = write_shards(20)
+    plain = PairDataset(index, target_pool=None, self_pair=0.3, seed=0, side=8)
+    mixed = PairDataset(index, target_pool=None, self_pair=0.3, clip_pair=0.3, seed=0, side=8)
+    kept = 0
+    for draw in draws(200, 20):
+        one, two = plain[draw], mixed[draw]
+        if not two["is_self"]:
+            assert one["target_key"] == two["target_key"] and one["key"] == two["key"]
+            kept += 1
+    assert 55 < kept < 100
+
+
+def test_a_target_whose_clip_is_not_among_the_originals_is_refused(write_shards, pool):
+    dataset = PairDataset(write_shards(10), target_pool=pool, clip_pair=1, self_pair=0, seed=0,
+                          side=8)  # fmt: skip
+    with pytest.raises(CorpusError, match="no sample of the clip of synthetic_T10"):
+        dataset[Draw(0, 0, 0)]

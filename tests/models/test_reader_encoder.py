@@ -78,3 +78,17 @@ def test_a_generator_file_brings_its_reader_along(tmp_path):
 def test_sizes_of_the_decoder_must_fit_the_grid():
     with pytest.raises(ConfigError, match="patch 4"):
         NormalizerConfig.model_validate(TINY | {"decoder": {"channels": [16, 8]}})
+
+
+def test_with_original_intensity_nothing_but_action_units_passes():
+    values = TINY | {"encoder": TINY["encoder"] | {"original": "intensity"}}
+    torch.manual_seed(0)
+    model = Normalizer(NormalizerConfig.model_validate(values)).eval()
+    original, other, target = torch.rand(3, 2, 3, 32, 32) * 2 - 1
+    assert not torch.equal(model(original, target), model(other, target))
+    # The same reading, by a reader that sees nothing: whatever the picture, the face is the same.
+    torch.nn.init.zeros_(model.encoder.reader.intensity.weight)
+    assert torch.equal(model(original, target), model(other, target))
+    tokens = model.encode_original(original)
+    level = 4 * model.encoder.reader.intensity.bias @ model.encoder.intensity.weight.T
+    torch.testing.assert_close(tokens, (level + model.encoder.place).expand(2, -1, -1))

@@ -14,8 +14,9 @@ from norface.training.stages.nor_config import NorConfig
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALLEST = [
-    "normalizer_subjects=8", "normalizer_frames=6", "targets=1", "subjects=9", "frames=6",
-    "target_renders=64", "normalizer_images=64", "epochs=1", "tracking.mlflow=false",
+    "normalizer_subjects=8", "normalizer_frames=6", "targets=1", "target_frames=12",
+    "subjects=9", "frames=6", "target_renders=64", "normalizer_images=64",
+    "epochs=1", "tracking.mlflow=false",
 ]  # fmt: skip
 FIGURES = {
     "wall_s", "peak_rss_gib", "subjects", "image_size", "nearer_to_target", "yaw_spread_cut",

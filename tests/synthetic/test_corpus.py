@@ -177,3 +177,25 @@ def test_a_contact_sheet_can_be_drawn_alone(tmp_path):
     path = tmp_path / "faces.png"
     assert main(["synth", str(path), "--sheet", "--subjects", "1", "--frames", "2"]) == 0
     assert read_photo(path).shape == (164, 326, 3)
+
+
+def test_a_clip_begins_at_rest_and_keeps_place_light_camera_and_nearly_the_pose():
+    frames = [draw_parameters("normalizer", 3, number, 0, 6) for number in range(12)]
+    for clip in (frames[:6], frames[6:]):
+        for name in ("background_seed", "light", "camera"):
+            assert len({getattr(frame, name) for frame in clip}) == 1
+        assert np.std([frame.pose for frame in clip], axis=0).max() < 3
+        assert clip[0].intensity == {} and sum(bool(frame.intensity) for frame in clip) >= 3
+    assert frames[0].background_seed != frames[6].background_seed
+    # The action is that of the photograph with the same number.
+    assert frames[8].intensity == draw_parameters("normalizer", 3, 8).intensity
+
+
+def test_faces_of_clips_can_be_rendered_again_from_their_records(tmp_path):
+    folder = write_corpus(tmp_path, pool="normalizer", subjects=1, frames=6, clip_frames=3, side=32)
+    index = ShardIndex.open(folder)
+    assert list(index.table["clip"].astype(str)) == ["seed0clip0of3"] * 3 + ["seed0clip1of3"] * 3
+    for row in (1, 4):
+        again = render(parameters_of(index.read_record(row)), 32).pixels
+        assert np.abs(again.astype(int) - index.read_pixels(row)).mean() < 4
+        assert parameters_of(index.read_record(row)) == draw_parameters("normalizer", 0, row, 0, 3)

@@ -1,5 +1,6 @@
 """Stage `critic` on a few rendered faces."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -158,3 +159,15 @@ def test_cosine_margin_of_a_worked_example():
     loss = head(torch.tensor([[1.0, 0.0]]), torch.tensor([0]))
     # Cosines are 1 and 0: logits 10 * (1 - 0.2) = 8 and 0.
     assert math.isclose(loss.item(), math.log(1 + math.exp(-8)), rel_tol=1e-4)
+
+
+def test_folders_are_read_by_their_weights(shards, tmp_path):
+    few = tmp_path / "few"
+    with ShardWriter(few, side=64) as writer:
+        record = ShardIndex.open(shards).read_record(0)
+        writer.write(dataclasses.replace(record, clip="few"))
+    data = DataConfig(shards=[few, shards], weights=[1, 1])
+    stage = CriticStage(make_config(shards, tmp_path, data=data), build_backend(BackendConfig()))
+    # One epoch: half of the 17 faces that are trained on are the one of the first folder.
+    batches = [batch for _, batch in zip(range(2), stage.batches(0), strict=False)]
+    assert 6 <= sum("_few_" in key for batch in batches for key in batch["key"]) <= 9

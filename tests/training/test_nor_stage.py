@@ -33,7 +33,7 @@ NETWORKS = {
 WEIGHTS = {"adv": 1, "rec": 10, "perc": 1, "id": 1, "lm": 10, "exp": 10, "eye": 0}
 
 
-def write_faces(folder, subjects=3, frames=4):
+def write_faces(folder, subjects=3, frames=4, clip="c"):
     rng = np.random.default_rng(0)
     with ShardWriter(folder, side=SIDE, samples_per_shard=5) as writer:
         for number in range(subjects * frames):
@@ -42,7 +42,7 @@ def write_faces(folder, subjects=3, frames=4):
                 FaceRecord(
                     corpus="synthetic",
                     subject=f"S{number // frames}",
-                    clip="c",
+                    clip=clip,
                     frame=number % frames,
                     image=encode_jpeg(pixels.repeat(4, 0).repeat(4, 1)),
                 )
@@ -272,6 +272,18 @@ def test_originals_can_be_streamed(make_config, backend, tmp_path):
         key for _, batch in zip(range(6), stage.batches(0), strict=False) for key in batch["key"]
     }
     assert keys <= set(stage.index.table["key"]) and len(keys) > 8
+
+
+def test_folders_are_read_by_their_weights(make_config, backend, tmp_path):
+    few = write_faces(tmp_path / "few", subjects=1, clip="few")
+    data = {"shards": [str(few), str(tmp_path / "faces")], "weights": [1, 1]}
+    stage = NorStage(make_config(data=data, self_pair=0.0), backend)
+    # An epoch is 16 faces: 4 batches, half of them from the 4 of the first folder.
+    batches = [batch for _, batch in zip(range(8), stage.batches(0), strict=False)]
+    clips = [key.split("_")[2] for batch in batches for key in batch["key"]]
+    assert clips[:16].count("few") == clips[16:].count("few") == 8
+    targets = [key.split("_")[2] for batch in batches for key in batch["target_key"]]
+    assert targets.count("few") > 10
 
 
 def test_pool_of_persons_is_drawn_by_the_seed_and_checked(make_config):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import importlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -18,6 +19,16 @@ from norface.data.records import FaceRecord
 from norface.errors import ConfigError, CorpusError
 
 READERS: dict[str, str] = {
+    "celeba": "norface.data.corpora.celeba:CelebAReader",
+    "webface": "norface.data.corpora.webface:WebFaceReader",
+    "emo135": "norface.data.corpora.emo135:Emo135Reader",
+    "fec": "norface.data.corpora.fec:FecReader",
+    "bp4d": "norface.data.corpora.bp4d:Bp4dReader",
+    "bp4dplus": "norface.data.corpora.bp4dplus:Bp4dPlusReader",
+    "disfa": "norface.data.corpora.disfa:DisfaReader",
+    "disfaplus": "norface.data.corpora.disfaplus:DisfaPlusReader",
+    "affectnet": "norface.data.corpora.affectnet:AffectNetReader",
+    "rafdb": "norface.data.corpora.rafdb:RafDbReader",
     "folder": "norface.data.corpora.folder:FolderReader",
 }
 "Corpus name => module:class; imported when it is asked for."
@@ -40,7 +51,7 @@ class CorpusReader(abc.ABC):
     "What it is, in a line."
     tree: ClassVar[str]
     "A drawing of the folder that is expected; shown when something of it is missing."
-    published: ClassVar[Mapping[str, int]] = {}
+    published: Mapping[str, int] = {}
     """What => how many there are in the whole corpus, by its papers: "samples", "subjects", or
     "samples/train" for the samples of an official part."""
     Options: ClassVar[type[Config]] = Config
@@ -50,6 +61,8 @@ class CorpusReader(abc.ABC):
         self.root = Path(root)
         self.options: Any = self.Options() if options is None else options
         self.problems: list[Problem] = []
+        self.left_out: Counter[str] = Counter()
+        "Rule of the corpus => samples that are sound but no samples of its task."
 
     @abc.abstractmethod
     def records(self) -> Iterator[FaceRecord]:
@@ -65,6 +78,7 @@ class CorpusReader(abc.ABC):
         Raises CorpusError where nothing is there.
         """
         self.problems = []
+        self.left_out = Counter()
         keys: set[str] = set()
         for record in self.records():
             if record.key in keys:

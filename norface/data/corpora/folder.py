@@ -2,8 +2,8 @@
 
 The subject of ROOT/anna/2.jpg is `anna`; a picture directly in ROOT is a subject of its own, named
 by its file. `subjects=file` makes every picture a subject of its own. A labels table (csv) has a
-column `path`, relative to ROOT, and any of: subject, clip, frame, split, emotion, au_N (0 or 1),
-intensity_N (0..5). An empty cell means: not labelled.
+column `path`, relative to ROOT, and any of: corpus, subject, clip, frame, split, emotion, au_N (0
+or 1), intensity_N (0..5). An empty cell means: not labelled.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from norface.errors import CorpusError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 "File names that count as photographs, in any case of letters."
-WORDS = ("subject", "clip", "frame", "split", "emotion")
+WORDS = ("corpus", "subject", "clip", "frame", "split", "emotion")
 CORPUS = "folder"
 
 
@@ -36,7 +36,7 @@ class FolderOptions(Config):
     subjects: Literal["folder", "file"] = "folder"
     "What names a person: the first folder below ROOT, or each file."
     name: str = CORPUS
-    "Corpus name in the keys."
+    "Corpus name in the keys, where the table has no column `corpus`."
 
 
 class FolderReader(CorpusReader):
@@ -57,7 +57,7 @@ ROOT/
             what = "is a file, not a folder" if root.exists() else "no such folder"
             raise CorpusError(f"{root}: {what}; give a folder of photographs")
         paths = sorted(
-            (path for path in root.rglob("*") if _is_photograph(path)),
+            (path for path in root.rglob("*") if is_photograph(path)),
             key=lambda path: path.relative_to(root).parts,
         )
         if not paths:
@@ -68,23 +68,24 @@ ROOT/
             raise CorpusError(
                 f"{options.labels}: {len(lost)} paths are not below {root}; the first: {lost[0]}"
             )
-        taken: Counter[tuple[str, str]] = Counter()
+        taken: Counter[tuple[str, str, str]] = Counter()
         for name, path in places.items():
             place, row = path.relative_to(root), rows.get(name, {})
+            corpus = row.get("corpus", options.name)
             subject = row.get("subject") or _subject(place, options.subjects)
             clip = row.get("clip") or _clip(place)
-            frame = row.get("frame", taken[subject, clip])
+            frame = row.get("frame", taken[corpus, subject, clip])
             # a/1.jpg and a/1.png, or names that differ in signs a key cannot hold: count them.
-            taken[subject, clip] += 1
+            taken[corpus, subject, clip] += 1
             found = {key: row[key] for key in _LABELS if key in row}
-            yield FaceRecord(options.name, subject, clip, frame, path, **found)
+            yield FaceRecord(corpus, subject, clip, frame, path, **found)
 
 
 _LABELS = ("split", "emotion", "presence", "intensity")
 
 
 def read_labels(table: str | Path, root: Path) -> dict[str, dict[str, Any]]:
-    """Path => subject, clip, frame, split, emotion, presence and intensity, as far as given.
+    """Path => corpus, subject, clip, frame, split, emotion, presence and intensity, if given.
 
     Raises CorpusError with the line for an unknown column, a double path, or a wrong value.
     """
@@ -133,7 +134,8 @@ def _read_row(
             if line.get(name):
                 row[kind][unit] = int(line[name]) if kind == "presence" else float(line[name])
         # The record's own checks, here where the line is still known.
-        probe = FaceRecord(CORPUS, row.get("subject", "x"), row.get("clip", "x"), 0)
+        name, person = row.get("corpus", CORPUS), row.get("subject", "x")
+        probe = FaceRecord(name, person, row.get("clip", "x"), 0)
         dataclasses.replace(
             probe, frame=row.get("frame", 0), **{k: row[k] for k in _LABELS if k in row}
         )
@@ -144,23 +146,24 @@ def _read_row(
     return row
 
 
-def _is_photograph(path: Path) -> bool:
+def is_photograph(path: Path) -> bool:
+    """Whether a path is a visible file with the name of a photograph."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def _subject(place: Path, subjects: str) -> str:
     """Name of the person of a picture at `place` below the root."""
     if subjects == "file" or len(place.parts) == 1:
-        return _word("-".join(place.with_suffix("").parts))
-    return _word(place.parts[0])
+        return to_word("-".join(place.with_suffix("").parts))
+    return to_word(place.parts[0])
 
 
 def _clip(place: Path) -> str:
     """What is left of the path: everything below the first folder."""
     parts = place.with_suffix("").parts
-    return _word("-".join(parts[1:] or parts))
+    return to_word("-".join(parts[1:] or parts))
 
 
-def _word(name: str) -> str:
+def to_word(name: str) -> str:
     """A name with the signs that a key may hold."""
     return re.sub(r"[^A-Za-z0-9+-]+", "-", name).strip("-") or "x"

@@ -16,7 +16,21 @@ from norface.data.records import FaceRecord
 from norface.errors import ConfigError, CorpusError
 from norface.synthetic.sampling import Frame, draw_frame
 
-LAYOUTS: dict[str, str] = {}
+LAYOUTS: dict[str, str] = {
+    "celeba": "norface.synthetic.layouts.celeba:write",
+    "webface": "norface.synthetic.layouts.webface:write",
+    "webface-folders": "norface.synthetic.layouts.webface:write_folders",
+    "emo135": "norface.synthetic.layouts.emo135:write",
+    "fec": "norface.synthetic.layouts.fec:write",
+    "bp4d": "norface.synthetic.layouts.bp4d:write_bp4d",
+    "bp4dplus": "norface.synthetic.layouts.bp4dplus:write_bp4dplus",
+    "disfa": "norface.synthetic.layouts.disfa:write_disfa",
+    "affectnet": "norface.synthetic.layouts.affectnet:write_tables",
+    "affectnet-npy": "norface.synthetic.layouts.affectnet:write_arrays",
+    "affectnet-folders": "norface.synthetic.layouts.affectnet:write_folders",
+    "rafdb": "norface.synthetic.layouts.rafdb:write_aligned",
+    "rafdb-original": "norface.synthetic.layouts.rafdb:write_original",
+}
 """Corpus name => module:function. The function (root: Path, settings: LayoutSettings) writes the
 tree, warts included, and returns the records that a right reader must find in it, without images;
 the order does not matter."""

@@ -18,6 +18,7 @@ from norface.data.loader import (
     build_loader,
     every_sample_once,
 )
+from norface.data.official import OFFICIAL, official_fold
 from norface.data.shards import Person, ShardIndex
 from norface.data.streams import FaceStreams, StreamDataset, refuse_both
 from norface.errors import ConfigError
@@ -51,6 +52,8 @@ WEIGHTS_FILE = "classifier.safetensors"
 def open_folds(data: ClaDataConfig, index: ShardIndex) -> list[Fold]:
     """The folds that the config names or draws. Raises ConfigError, CorpusError."""
     share, persons = data.validation_share, index.persons
+    if data.folds == OFFICIAL:
+        return [official_fold(index, seed=data.seed, validation_share=share)]
     if data.folds is not None:
         return load_folds(data.folds, persons, seed=data.seed, validation_share=share)
     return make_folds(persons, parts=data.parts, seed=data.seed, validation_share=share)

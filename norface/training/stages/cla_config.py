@@ -37,7 +37,8 @@ class ClaDataConfig(Config):
     split: str | None = None
     "Only this official split of the shards; null = all."
     folds: str | None = None
-    "Name of committed folds or path of a json; null = equal parts of the subjects, by `seed`."
+    """Name of committed folds, path of a json, or `official` for the one fold of the corpus's own
+    train and test parts (named test=test); null = equal parts of the subjects, by `seed`."""
     parts: int = Field(3, ge=2)
     "Folds that are drawn where none are named."
     validation_share: float = Field(0.15, ge=0, lt=1)

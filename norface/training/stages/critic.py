@@ -122,6 +122,7 @@ class CriticStage(Stage):
             world_size=self.backend.world_size,
             seed=self.config.seed,
             start_step=start_step,
+            mixture=self.config.data.mix(self.train_faces.index),
         )
         return iter(build_loader(self.train_faces, sampler, workers=self.config.data.workers))
 

@@ -53,9 +53,11 @@ class NorStage(Stage):
             self.index,
             target_pool=self.pool,
             self_pair=config.self_pair,
+            clip_pair=config.clip_pair,
             seed=config.seed,
             side=config.normalizer.side,
             flip=config.flip,
+            mixture=config.data.mix(self.index),
         )
         critics = build_critics(config.critics, backend.device)
         self.judging = Judging(critics, config.losses)
@@ -167,7 +169,10 @@ class NorStage(Stage):
             normalized = self.generator(original, target)
         losses: dict[str, Tensor] = {}
         if self.config.losses.adv is not None and step >= self.config.adversarial_start_step:
-            shown["discriminator"] = self.train_discriminator(target, normalized.detach(), factor)
+            # Where the original is of the target's clip, it shows the target with an expression:
+            # real too, and the only real picture that is not at rest when targets are.
+            real = torch.where(is_self[:, None, None, None], original, target)
+            shown["discriminator"] = self.train_discriminator(real, normalized.detach(), factor)
             losses["adv"] = self.ask_discriminator(normalized)
         losses |= self.judge(
             original, target, normalized, is_self,
@@ -192,7 +197,7 @@ class NorStage(Stage):
         with self.backend.autocast():
             return self.judging.measure(
                 normalized,
-                target,
+                original,
                 is_self,
                 self.judging.read_truth(original, target, terms, known),
                 terms=terms,

@@ -106,6 +106,9 @@ class NorConfig(StageConfig):
     "Candidate target faces; null = every face, as in the paper."
     self_pair: float = Field(0.3, ge=0, le=1)
     "Probability that original and target are the same picture."
+    clip_pair: float = Field(0, ge=0, le=1)
+    """Probability that they are two pictures of one clip, so that L_rec asks for the original. For
+    clips that keep place, light and pose (`norface synth --clip-frames`); the paper has none."""
     flip: bool = False
     "Mirror half of the originals and half of the targets; self pairs as one."
     generator: Path | None = None
@@ -125,3 +128,11 @@ class NorConfig(StageConfig):
     "Memory format of pictures and convolutions; faster nearly everywhere."
     compile: bool = False
     "torch.compile the networks: a minute or so at the start, faster steps after."
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> NorConfig:
+        if self.self_pair + self.clip_pair > 1:
+            raise ConfigError(
+                f"self_pair {self.self_pair} + clip_pair {self.clip_pair} is more than 1"
+            )
+        return self
