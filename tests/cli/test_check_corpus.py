@@ -188,7 +188,7 @@ def test_missing_pictures_are_listed(tmp_path):
     ("words", "message"),
     [
         (["folder"], "corpus folder: give its folder, too: folder ROOT"),
-        (["shards", "{root}"], "corpus 'shards' is unknown; there are: folder"),
+        (["shards", "{root}"], "corpus 'shards' is unknown; there are: "),
         (["folder", "{root}/gone"], "no such folder"),
         (["folder", "{root}", "label=x"], "unknown key 'label'; did you mean 'labels'?"),
         (["folder", "{root}", "--rebuild-index"], "--rebuild-index is for shards"),
