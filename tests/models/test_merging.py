@@ -64,6 +64,6 @@ def test_an_aligned_start_passes_the_originals_tokens_on_place_by_place():
         torch.stack([place + marks, place]), torch.stack([place, place])
     )
     size = (with_mark - without).norm(dim=1)
-    # The mark of token 20 (row 2, column 4) is found there and around it; far off it is weak.
+    # The mark of token 20 (row 2, column 4) is strong there and around it, weak in the corners.
     near, far = size[[20, 12, 28, 19, 21]], size[[0, 7, 48, 56, 63]]
-    assert near.min() > 3 * far.max()
+    assert near.min() > 1.3 * far.max() and near.mean() > 2.5 * far.mean()
