@@ -27,6 +27,10 @@ class DecoderConfig(Config):
     """picture = the last maps are the picture, as in the paper. target = they say how the target's
     picture moves and where it is painted over: for budgets of minutes, which see too few pictures
     to learn to draw. Then `channels` may stop short of the picture's side."""
+    paint: Literal["coarse", "finest"] = "coarse"
+    """Which map the paint of `output: target` is read from. coarse = the first doubling: smooth, it
+    can open a mouth, but it cannot draw the fine texture that pleases judges and no person. finest
+    = the last map, for trainings in which pixels say what is wanted (`clip_pair`)."""
 
     @field_validator("channels")
     @classmethod
@@ -64,16 +68,14 @@ class FacialDecoder(nn.Module):
             seen.append(maps)
         finest = F.silu(self.norm(maps))
         if self.painter is not None:
-            return self.painter(target, coarse=seen[min(1, len(seen) - 1)], finest=finest)
+            return self.painter(target, seen[self.painter.source(len(seen))], finest=finest)
         return torch.tanh(self.leave(finest))
 
 
 class TargetPainter(nn.Module):
     """I_n = (1 - m) warp(I_t, flow) + m paint: a picture of the target, moved and painted over.
 
-    The paint is read from a coarse map and so is smooth: it can open a mouth, but it cannot draw
-    the fine texture that pleases judges and no person. A fresh painter leaves the target as it is,
-    but for a hint of paint.
+    A fresh painter leaves the target as it is, but for a hint of paint.
     """
 
     REACH = 0.2
@@ -81,20 +83,26 @@ class TargetPainter(nn.Module):
 
     def __init__(self, config: DecoderConfig):
         super().__init__()
-        coarse = config.channels[min(1, len(config.channels) - 1)]
+        self.finest = config.paint == "finest"
+        channels = config.channels[self.source(len(config.channels))]
         self.flow = nn.Conv2d(config.channels[-1], 2, 3, padding=1)
-        self.norm = build_norm(coarse, config.group_width)
-        self.paint = nn.Conv2d(coarse, 4, 3, padding=1)
+        self.norm = build_norm(channels, config.group_width)
+        self.paint = nn.Conv2d(channels, 4, 3, padding=1)
         for parameter in self.flow.parameters():
             nn.init.zeros_(parameter)
         assert self.paint.bias is not None
         with torch.no_grad():
             self.paint.bias[3] = -4.0
 
+    def source(self, count: int) -> int:
+        """Number of the map, among `count` from the token grid up, that the paint is read from."""
+        return count - 1 if self.finest else min(1, count - 1)
+
     def forward(
-        self, target: torch.Tensor, *, coarse: torch.Tensor, finest: torch.Tensor
+        self, target: torch.Tensor, painting: torch.Tensor, *, finest: torch.Tensor
     ) -> torch.Tensor:
-        """I_t (N, 3, S, S), maps (N, C, h, w) and (N, D, k, k) => (N, 3, S, S), -1..1."""
+        """I_t (N, 3, S, S), the map (N, C, h, w) that the paint is read from, and the last one,
+        activated (N, D, k, k) => (N, 3, S, S), -1..1."""
         target = target.float()
         size = target.shape[-2:]
         enlarge = lambda maps: F.interpolate(
@@ -106,7 +114,7 @@ class TargetPainter(nn.Module):
         moved = F.grid_sample(
             target, grid + flow.permute(0, 2, 3, 1), padding_mode="border", align_corners=False
         )
-        painted = enlarge(self.paint(F.silu(self.norm(coarse))))
+        painted = enlarge(self.paint(F.silu(self.norm(painting))))
         cover = torch.sigmoid(painted[:, 3:])
         return (1 - cover) * moved + cover * torch.tanh(painted[:, :3])
 

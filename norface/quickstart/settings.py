@@ -61,10 +61,11 @@ NORMALIZER: dict[str, Any] = {
         "encoder": {"kind": "reader", "width": 128, "original": "intensity"},
         "merging": {"heads": 4, "mlp_ratio": 2, "blocks": 0, "start": "aligned"},
         "decoder": {
-            "channels": [128, 64],
+            "channels": [128, 64, 32],
             "convolutions": 2,
             "upsampling": "nearest",
             "output": "target",
+            "paint": "finest",
         },
     },
     "discriminator": {"channels": [16, 32, 64]},

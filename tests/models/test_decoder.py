@@ -14,7 +14,7 @@ CONFIG = DecoderConfig(channels=[8, 8, 4], convolutions=1, output="target")
 
 def make_maps():
     torch.manual_seed(0)
-    return {"coarse": torch.randn(1, 8, 8, 8), "finest": torch.randn(1, 4, 16, 16)}
+    return {"painting": torch.randn(1, 8, 8, 8), "finest": torch.randn(1, 4, 16, 16)}
 
 
 def test_a_fresh_painter_leaves_the_target_but_for_a_hint_of_paint():
@@ -35,6 +35,25 @@ def test_flow_moves_the_picture_by_units_of_half_the_side():
         painter.flow.bias[0] = math.atanh(0.125 / TargetPainter.REACH)
     moved = painter(target, **make_maps())
     torch.testing.assert_close(moved[..., :-2], target[..., 2:], atol=1e-5, rtol=0)
+
+
+def test_finest_paint_can_say_something_else_at_every_cell_of_the_last_map():
+    """Coarse paint of the 4x4 grid's first doubling (8x8) cannot."""
+    sharp = {}
+    for paint in ("coarse", "finest"):
+        torch.manual_seed(0)
+        config = CONFIG.model_copy(update={"paint": paint})
+        decoder = FacialDecoder(config, width=8, grid=4)
+        with torch.no_grad():
+            decoder.painter.paint.bias[3] = 30.0
+            decoder.painter.paint.weight.mul_(20)
+        picture = decoder(torch.randn(1, 16, 8), torch.zeros(1, 3, 32, 32)).detach()
+        # The side is 32 and the last map 16: what is finer than that is interpolated.
+        smooth = torch.nn.functional.interpolate(
+            torch.nn.functional.avg_pool2d(picture, 4), (32, 32), mode="bilinear"
+        )
+        sharp[paint] = ((picture - smooth).square().mean() / picture.var()).item()
+    assert sharp["finest"] > 2 * sharp["coarse"]
 
 
 def test_full_cover_hides_the_target():
