@@ -27,9 +27,9 @@ class QuickstartConfig(Config):
     "Persons that F_nor is trained on; no fold contains them."
     normalizer_frames: int = Field(24, ge=2)
     "Pictures of each."
-    targets: int = Field(4, ge=1)
+    targets: int = Field(2, ge=1)
     "More persons, each in a clip that begins at rest: that face is a candidate target."
-    target_frames: int = Field(600, ge=2)
+    target_frames: int = Field(800, ge=2)
     "Frames of each clip."
     subjects: int = Field(36, ge=9)
     "Persons of the three folds."
@@ -73,7 +73,7 @@ NORMALIZER: dict[str, Any] = {
         kind: {"source": "synthetic"}
         for kind in ("identity", "perceptual", "landmarks", "expression", "eyebrow")
     },
-    "losses": {"adv": 0.05, "rec": 100, "perc": 0.5, "id": 1, "lm": 20, "exp": 5, "eye": 1},
+    "losses": {"adv": 0.03, "rec": 200, "perc": 0.5, "id": 1, "lm": 20, "exp": 1, "eye": 0.2},
     "adversarial_start_step": 100,
     "optimizer": {
         "learning_rate": 3e-4,
