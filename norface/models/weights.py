@@ -22,6 +22,7 @@ import math
 import os
 import pickle
 import re
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -155,14 +156,17 @@ def read_torch_file(path: Path) -> Any:
     try:
         # The training checkpoints of facebookresearch/mae carry their command line in a Namespace,
         # which is plain data.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        code = re.search(r"GLOBAL (\S+)", str(error))
+        if (code := re.search(r"GLOBAL (\S+)", str(error))) is None:
+            raise WeightsError(
+                f"{path}: neither safetensors nor what torch saves; get the file again"
+            ) from None
         raise WeightsError(
-            f"{path}: holds more than tensors and plain data"
-            f" ({code.group(1) if code else 'a pickle'}), which could run code; not read; ask its"
-            " maker for a plain state_dict or safetensors"
+            f"{path}: holds more than tensors and plain data ({code.group(1)}), which could run"
+            " code; not read; ask its maker for a plain state_dict or safetensors"
         ) from None
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]

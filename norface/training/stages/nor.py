@@ -137,8 +137,8 @@ class NorStage(Stage):
         if isinstance(generator.encoder, FaceEncoder):
             if weights == "packaged":
                 raise ConfigError(
-                    "encoder_weights: no transformer comes with the package; give a file of"
-                    " `norface train mae`, MAE or MAE-Face, or choose normalizer.encoder.kind=reader"
+                    "encoder_weights: no transformer comes with the package; give a file of `norface"
+                    " train mae`, MAE or MAE-Face, or choose normalizer.encoder.kind=reader"
                 )
             report = load_encoder_weights(
                 generator.encoder, Path(weights), key="normalizer.encoder"
