@@ -160,13 +160,17 @@ def read_torch_file(path: Path) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if (code := re.search(r"GLOBAL (\S+)", str(error))) is None:
+        with path.open("rb") as file:
+            saved_by_torch = file.read(1) in (b"P", b"\x80")  # a zip, a pickle
+        if not saved_by_torch:
             raise WeightsError(
                 f"{path}: neither safetensors nor what torch saves; get the file again"
             ) from None
+        code = re.search(r"GLOBAL (\S+)", str(error))
         raise WeightsError(
-            f"{path}: holds more than tensors and plain data ({code.group(1)}), which could run"
-            " code; not read; ask its maker for a plain state_dict or safetensors"
+            f"{path}: holds more than tensors and plain data"
+            f" ({code.group(1) if code else 'a pickle'}), which could run code; not read; ask its"
+            " maker for a plain state_dict or safetensors"
         ) from None
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -196,7 +200,7 @@ def strip_prefix(
     found: Mapping[str, torch.Tensor], path: Path
 ) -> tuple[dict[str, torch.Tensor], list[str], str]:
     """The vision transformer's tensors under timm's names, the other names, and the prefix."""
-    prefixes = sorted({n.removesuffix(ANCHOR) for n in found if n.endswith(ANCHOR)}, key=len)
+    prefixes = sorted({n.removesuffix(ANCHOR) for n in found if n.endswith(ANCHOR)})
     prefixes = [prefix for prefix in prefixes if not prefix or prefix.endswith(".")]
     if not prefixes:
         some = ", ".join(sorted(found)[:3]) or "none"

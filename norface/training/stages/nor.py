@@ -32,6 +32,7 @@ from norface.training.ema import MovingAverage
 from norface.training.seeding import sample_rng
 from norface.training.stage import Stage
 from norface.training.stages.nor_config import NorConfig
+from norface.training.stages.nor_cost import describe_cost
 
 __all__ = ["NorConfig", "NorStage"]
 
@@ -71,6 +72,8 @@ class NorStage(Stage):
         self.known = self.read_pool()
 
         generator, discriminator = self.build_networks()
+        if backend.is_main:
+            print(describe_cost(generator, discriminator), flush=True)
         self.average = MovingAverage(generator.to(backend.device), config.optimizer.ema_decay)
         if config.compile:
             generator.compile()
@@ -127,6 +130,7 @@ class NorStage(Stage):
                 )
             generator.load_state_dict(generator_before.state_dict())
             self.persons |= set(card.persons)
+        generator.set_gradient_checkpointing(config.gradient_checkpointing)
         if config.channels_last:
             generator = generator.to(memory_format=torch.channels_last)
             discriminator = discriminator.to(memory_format=torch.channels_last)
@@ -137,8 +141,8 @@ class NorStage(Stage):
         if isinstance(generator.encoder, FaceEncoder):
             if weights == "packaged":
                 raise ConfigError(
-                    "encoder_weights: no transformer comes with the package; give a file of `norface"
-                    " train mae`, MAE or MAE-Face, or choose normalizer.encoder.kind=reader"
+                    "encoder_weights: no transformer comes with the package; give a file of"
+                    " `norface train mae`, MAE or MAE-Face, or normalizer.encoder.kind=reader"
                 )
             report = load_encoder_weights(
                 generator.encoder, Path(weights), key="normalizer.encoder"

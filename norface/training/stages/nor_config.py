@@ -125,6 +125,8 @@ class NorConfig(StageConfig):
     "From this step on the discriminator trains and L_adv counts."
     optimizer: NorOptimizerConfig = NorOptimizerConfig()
     samples: SamplesConfig = SamplesConfig()
+    gradient_checkpointing: bool = False
+    "Recompute E_s (a transformer), EMM and D_f in the backward pass: less memory, more work."
     channels_last: bool = True
     "Memory format of pictures and convolutions; faster nearly everywhere."
     compile: bool = False
