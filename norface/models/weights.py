@@ -106,7 +106,7 @@ def load_encoder_weights(
     found, card, wrapper = read_checkpoint(path)
     tensors, outside, prefix = strip_prefix(found, path)
     report = WeightsReport(path, " > ".join(filter(None, [wrapper, prefix])), card=card)
-    refuse_other_sizes(tensors, encoder.config, path, key)
+    refuse_other_sizes(tensors, card, encoder.config, path=path, key=key)
     own = encoder.vit.state_dict()
     if "pos_embed" in tensors:
         tensors["pos_embed"] = fit_positions(tensors["pos_embed"], encoder, report)
@@ -220,9 +220,17 @@ def strip_prefix(
 
 
 def refuse_other_sizes(
-    tensors: Mapping[str, torch.Tensor], config: VitConfig, path: Path, key: str
+    tensors: Mapping[str, torch.Tensor],
+    card: EncoderCard | None,
+    config: VitConfig,
+    *,
+    path: Path,
+    key: str,
 ) -> None:
-    """Raise WeightsError naming every size of the file that the encoder does not have."""
+    """Raise WeightsError naming every size of the file that the encoder does not have.
+
+    The number of heads is in no tensor: only a card of ours tells it.
+    """
     kernel = tensors[ANCHOR]
     if kernel.ndim != 4 or kernel.shape[1] != 3 or kernel.shape[2] != kernel.shape[3]:
         raise WeightsError(
@@ -234,6 +242,8 @@ def refuse_other_sizes(
         "width": kernel.shape[0],
         "depth": max(numbers, default=-1) + 1,
     }
+    if card is not None and "heads" in card.encoder.model_fields_set:
+        sizes["heads"] = card.encoder.heads
     hidden = tensors.get("blocks.0.mlp.fc1.weight")
     if hidden is not None and hidden.shape[0] != int(config.width * config.mlp_ratio):
         sizes["mlp_ratio"] = hidden.shape[0] / kernel.shape[0]

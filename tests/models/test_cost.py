@@ -51,7 +51,8 @@ def test_checkpointing_costs_a_second_forward_pass_of_the_blocks():
     network.set_gradient_checkpointing(True)
     again = measure_cost("F_nor", network, (3, 16, 16), (3, 16, 16))
     assert again.forward == plain.forward
-    assert 0.5 * plain.forward < again.backward - plain.backward < plain.forward
+    # Patch embedding and cross-attention are not computed again.
+    assert 0.4 * plain.forward < again.backward - plain.backward < plain.forward
 
 
 def test_table_is_in_millions_and_billions():

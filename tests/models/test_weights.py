@@ -153,6 +153,8 @@ def test_our_own_export_comes_back_with_its_card(tmp_path):
         load_encoder_weights(
             build_encoder(std=(0.5, 0.5, 0.5)), tmp_path / "a.safetensors", key="vit"
         )
+    with pytest.raises(WeightsError, match="has heads 2, but encoder has heads 4"):
+        load_encoder_weights(build_encoder(heads=4), tmp_path / "a.safetensors")
     # The names are timm's, so timm reads the file too.
     model = build_timm()
     timm.models.load_checkpoint(model, str(tmp_path / "a.safetensors"))
