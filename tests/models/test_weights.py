@@ -14,8 +14,9 @@ from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 
 from norface.errors import ConfigError, WeightsError
+from norface.models.encoder_files import save_encoder
 from norface.models.vit import FaceEncoder, VitConfig
-from norface.models.weights import load_encoder_weights, save_encoder
+from norface.models.weights import load_encoder_weights
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 SIZES = {"side": 32, "patch": 8, "width": 16, "depth": 2, "heads": 2}

@@ -21,8 +21,8 @@ from norface.errors import ConfigError, CorpusError
 from norface.evaluation.predictions import read_predictions
 from norface.evaluation.protocols import CrossvalConfig, predict_fold
 from norface.models.classifier import load_classifier
+from norface.models.encoder_files import save_encoder
 from norface.models.vit import FaceEncoder, VitConfig
-from norface.models.weights import save_encoder
 from norface.tracking import read_metrics
 from norface.training.backends.base import BackendConfig, build_backend
 from norface.training.run import run_stage

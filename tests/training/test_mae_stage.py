@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from norface.config import load_config
 from norface.data.shards import ShardIndex
 from norface.errors import ConfigError, WeightsError
+from norface.models.encoder_files import read_checkpoint
 from norface.models.vit import FaceEncoder
-from norface.models.weights import load_encoder_weights, read_checkpoint
+from norface.models.weights import load_encoder_weights
 from norface.training.backends.base import BackendConfig, build_backend
 from norface.training.run import run_stage
 from norface.training.stages.mae import MaeConfig, MaeStage, draw_order

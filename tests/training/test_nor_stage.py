@@ -15,10 +15,10 @@ from norface.data.records import FaceRecord
 from norface.data.shards import ShardWriter
 from norface.errors import ConfigError
 from norface.images import encode_jpeg, write_png
+from norface.models.encoder_files import save_encoder
 from norface.models.face_networks import FaceNetworkConfig, build_face_network
 from norface.models.normalizer import load_generator
 from norface.models.vit import FaceEncoder, VitConfig
-from norface.models.weights import save_encoder
 from norface.training.backends.base import BackendConfig, build_backend
 from norface.training.stages.nor import NorConfig, NorStage
 from norface.training.stages.nor_config import TargetPool

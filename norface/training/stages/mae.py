@@ -17,9 +17,10 @@ from norface.data.loader import Draw, GlobalBatchSampler, build_loader, every_sa
 from norface.data.shards import ShardIndex
 from norface.errors import ConfigError
 from norface.images import make_grid, resize_pixels, to_image, to_pixels
+from norface.models.encoder_files import save_encoder
 from norface.models.mae import MaskedAutoencoder
 from norface.models.vit import VitConfig
-from norface.models.weights import load_encoder_weights, save_encoder
+from norface.models.weights import load_encoder_weights
 from norface.training.backends.base import Backend
 from norface.training.seeding import sample_rng
 from norface.training.stage import Stage
