@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 from timm.layers import Mlp
+from timm.models import checkpoint_seq
 from timm.models.vision_transformer import Block
 from torch import nn
 
@@ -52,6 +53,7 @@ class ExpressionMerging(nn.Module):
             )
         )
         self.last_norm = nn.LayerNorm(width, eps=1e-6)
+        self.gradient_checkpointing = False
         choose_attention(self, tokens)
         if config.start == "aligned":
             self.align()
@@ -72,6 +74,8 @@ class ExpressionMerging(nn.Module):
         """e_o, e_t (N, P, L) => e_n (N, P, L)."""
         fused = self.fuse(original, target)
         fused = fused + self.mlp(self.norm(fused))
+        if self.gradient_checkpointing and self.training:
+            return self.last_norm(checkpoint_seq(self.blocks, fused))
         return self.last_norm(self.blocks(fused))
 
     def fuse(self, original: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -21,6 +21,8 @@ from norface.errors import ConfigError, CorpusError
 from norface.evaluation.predictions import read_predictions
 from norface.evaluation.protocols import CrossvalConfig, predict_fold
 from norface.models.classifier import load_classifier
+from norface.models.encoder_files import save_encoder
+from norface.models.vit import FaceEncoder, VitConfig
 from norface.tracking import read_metrics
 from norface.training.backends.base import BackendConfig, build_backend
 from norface.training.run import run_stage
@@ -52,6 +54,33 @@ def make_config(corpus, tmp_path):
         return load_config(ClaConfig, None, [*options, *overrides])
 
     return make
+
+
+def test_extractor_starts_from_weights_that_saw_no_test_subject(
+    corpus, backend, make_config, tmp_path
+):
+    sizes = VitConfig(side=16, patch=4, width=16, depth=1, heads=2)
+    before, vit = FaceEncoder(sizes).eval(), "model.vit={side: 16, patch: 4, width: 16, depth: 1"
+    options = ["model.extractor=vit", vit + ", heads: 2}"]
+    clean, leaky = tmp_path / "clean.safetensors", tmp_path / "leaky.safetensors"
+    save_encoder(before, clean, source="x", persons=[("celeba", "7")], images=0)
+    stage = ClaStage(make_config(*options, f"model.extractor_weights={clean}"), backend)
+    faces = torch.rand(2, 3, 16, 16) * 2 - 1
+    torch.testing.assert_close(stage.bare.extractor.encoder(faces), before(faces))
+    # What is saved says the path, and is read without the file.
+    stage.export(tmp_path)
+    clean.unlink()
+    model, _ = load_classifier(tmp_path / "classifier.safetensors")
+    assert model.config.extractor_weights == clean
+
+    tested = stage.fold.test[0]
+    save_encoder(before, leaky, source="x", persons=[tested], images=0)
+    leak = [*options, f"model.extractor_weights={leaky}"]
+    with pytest.raises(CorpusError, match=f"trained on faces of 1 test subjects.*{tested[1]}"):
+        ClaStage(make_config(*leak), backend)
+    ClaStage(make_config(*leak, "data.protocol=paper"), backend)
+    with pytest.raises(ConfigError, match="only for model.extractor=vit"):
+        ClaStage(make_config(f"model.extractor_weights={leaky}"), backend)
 
 
 def test_a_sample_holds_the_same_face_in_every_stream(corpus, backend, make_config):

@@ -21,7 +21,7 @@ from norface.data.loader import (
 from norface.data.official import OFFICIAL, official_fold
 from norface.data.shards import Person, ShardIndex
 from norface.data.streams import FaceStreams, StreamDataset, refuse_both
-from norface.errors import ConfigError
+from norface.errors import ConfigError, CorpusError
 from norface.evaluation.predictions import require_keys, tabulate
 from norface.evaluation.statistics import MAIN_METRIC
 from norface.evaluation.summary import score_table
@@ -33,8 +33,14 @@ from norface.losses.classification import (
     intensity_loss,
     router_losses,
 )
-from norface.models.classifier import Classifier, load_classifier, save_classifier
+from norface.models.classifier import (
+    Classifier,
+    TokenExtractor,
+    load_classifier,
+    save_classifier,
+)
 from norface.models.moe import RouterStatistics
+from norface.models.weights import load_encoder_weights
 from norface.training.backends.base import Backend
 from norface.training.seeding import sample_normal
 from norface.training.stage import Stage
@@ -119,6 +125,8 @@ class ClaStage(Stage):
         if model.centre is not None:
             some = train[np.linspace(0, len(train) - 1, min(len(train), 1000)).astype(int)]
             model.centre.fit(to_image(np.stack([self.streams.read(int(row)) for row in some])))
+        if config.model.extractor_weights is not None:
+            self._start_extractor(model, config.model.extractor_weights)
         self.model = self.backend.prepare(model)
         self.bare: Classifier = self.backend.unwrap(self.model)  # type: ignore[assignment]
         self.class_weights = None
@@ -139,6 +147,21 @@ class ClaStage(Stage):
             lr=config.optimizer.learning_rate,
             betas=config.optimizer.betas,
         )
+
+    def _start_extractor(self, model: Classifier, path: Path) -> None:
+        """Give E_f weights that were trained before. Raises ConfigError, WeightsError, and
+        CorpusError where their card says that they were trained on faces of a test subject."""
+        if not isinstance(model.extractor, TokenExtractor):
+            raise ConfigError("model.extractor_weights: only for model.extractor=vit")
+        report = load_encoder_weights(model.extractor.encoder, path, key="model.vit")
+        if self.backend.is_main:
+            print(report, flush=True)
+        seen = sorted(set(report.card.persons if report.card else ()) & set(self.fold.test))
+        if seen and self.config.data.protocol == "strict":
+            raise CorpusError(
+                f"{path}: was trained on faces of {len(seen)} test subjects, the first being"
+                f" {'/'.join(seen[0])}; leave them out there, or choose data.protocol=paper"
+            )
 
     def _rows_of(self, persons: list[Person]) -> np.ndarray:
         table = self.streams.index.table
