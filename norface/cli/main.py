@@ -21,6 +21,7 @@ VERBS = {
     "export": "shards or a normalized set => a folder of pictures to release",
     "evaluate": "metrics from predictions",
     "crossval": "subject-exclusive cross-validation of the classifier",
+    "critics": "the frozen judges: which there are, whether they work, how hard each pulls",
     "track": "feed MLflow from run folders",
 }
 "Verb => its line in `norface --help`; the code of a verb is norface/cli/VERB.py."

@@ -47,7 +47,7 @@ class HrnetCritic(Critic):
             licence=offer.licence,
             research_only=offer.research_only,
             input_side=SIDE,
-            notes="A point is the soft argmax of its heat map.",
+            notes="A point is the centre of mass of its heat map's peak.",
             sha256=file_sha256(path),
         )
         fold_norms(network.eval())

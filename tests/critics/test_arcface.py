@@ -9,6 +9,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
+from seeded import check_gradient, draw_faces, settle
 
 from norface.critics.arcface import ArcFaceCritic
 from norface.critics.base import Card, CriticChoice, CriticsConfig, build_critics, file_sha256
@@ -27,19 +28,6 @@ from norface.models.onnx_graph import read_onnx
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime, the oracle, is not installed")
 
 
-def settle(network: torch.nn.Module) -> torch.nn.Module:
-    """Seeded weights, and statistics as training leaves them: neither 0 nor 1."""
-    torch.manual_seed(0)
-    for name, tensor in network.state_dict().items():
-        if name.endswith("running_var") or (name.endswith("weight") and tensor.dim() == 1):
-            tensor.uniform_(0.5, 1.5)
-        elif tensor.is_floating_point() and tensor.dim() > 1:
-            tensor.normal_(0, (2 / tensor[0].numel()) ** 0.5)
-        elif tensor.is_floating_point():
-            tensor.normal_(0, 0.1)
-    return network.eval()
-
-
 @pytest.fixture(scope="module")
 def backbone():
     return settle(IResNet(DEPTHS[18]))
@@ -55,22 +43,6 @@ def backbone_file(backbone, tmp_path_factory):
 CARD = Card(name="small", source="this file", licence="Apache-2.0", input_side=112)
 
 
-def check_gradient(critic, image):
-    """The gradient's length is the slope along it, by central differences in double precision."""
-
-    def answer(image):
-        found = critic(image)[0]
-        return found @ torch.linspace(-1, 1, len(found), dtype=found.dtype)
-
-    image = image.requires_grad_()
-    answer(image).backward()
-    length, step = image.grad.norm(), 1e-5
-    with torch.no_grad():
-        ahead, behind = (answer(image + sign * step * image.grad / length) for sign in (1, -1))
-    assert length > 0
-    assert length.item() == pytest.approx((ahead - behind).item() / (2 * step), rel=1e-3)
-
-
 def load(path, **changes):
     choice = CriticChoice(source="arcface", weights=path, accept_licence=True, **changes)
     return build_critics(CriticsConfig(identity=choice))["identity"]
@@ -79,12 +51,6 @@ def load(path, **changes):
 @pytest.fixture(scope="module")
 def critic(backbone_file):
     return load(backbone_file)
-
-
-def draw_faces(count=2, side=64):
-    generator = torch.Generator().manual_seed(1)
-    small = torch.rand(count, 3, 8, 8, generator=generator) * 2 - 1
-    return torch.nn.functional.interpolate(small, (side, side), mode="bilinear")
 
 
 def test_iresnet_has_the_names_and_shapes_of_arcface_torch():
@@ -169,7 +135,7 @@ def small_critic():
 
 
 def test_gradient_in_the_picture_is_the_difference_of_the_answer(small_critic):
-    check_gradient(copy.deepcopy(small_critic).double(), draw_faces(1).double())
+    check_gradient(copy.deepcopy(small_critic).double(), draw_faces(1))
 
 
 def test_bf16_autocast_hardly_turns_the_embedding(small_critic):
@@ -280,7 +246,7 @@ def test_onnx_answers_as_its_reference_runtime_for_any_batch(tmp_path, scales, b
 
 
 def test_gradient_through_onnx_is_the_difference_of_the_answer(tmp_path):
-    check_gradient(load(write_onnx(tmp_path / "face.onnx")).double(), draw_faces(1).double())
+    check_gradient(load(write_onnx(tmp_path / "face.onnx")).double(), draw_faces(1))
 
 
 def test_onnx_that_cannot_be_converted_or_read_is_refused_by_name(tmp_path):
