@@ -35,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
     parser.add_argument("--device", default="cpu", help="check: where to ask them (cpu, cuda)")
+    parser.add_argument(
+        "--side", type=int, default=256, help="check: side of the pictures shown, in pixels"
+    )
     parser.add_argument("--json", action="store_true", help="print the findings as json")
 
 
@@ -79,7 +82,7 @@ def run_check(arguments: argparse.Namespace) -> int:
     from norface.critics.checking import CheckConfig, check_critics, find_unjudged
 
     config = load_config(CheckConfig, arguments.config, arguments.overrides)
-    findings = check_critics(config, device=arguments.device)
+    findings = check_critics(config, device=arguments.device, side=arguments.side)
     unjudged = find_unjudged(config)
     if arguments.json:
         values = [one.model_dump(mode="json") for one in findings]

@@ -73,7 +73,7 @@ class Finding(Config):
     milliseconds: float | None = None
     "A picture, there and back, on this device."
     gradient: float | None = None
-    "Euclidean norm of the gradient of the mean square of the features, in a picture."
+    "Euclidean norm of the gradient, in the pictures, of a fixed mixture of the features."
     bf16: float | None = None
     "Relative difference of the features under bf16 autocast."
     problems: list[str] = []
@@ -144,9 +144,7 @@ def measure(critic: Critic, faces: Tensor, problems: list[str]) -> dict[str, Any
     # The first pass is not timed: it plans kernels and fills caches.
     started = time.perf_counter()
     images = faces.clone().requires_grad_()
-    torch.stack(
-        [level.float().square().mean() for level in as_levels(critic(images))]
-    ).sum().backward()
+    pull(as_levels(critic(images))).backward()
     gradient = float(images.grad.norm()) if images.grad is not None else 0.0
     spent = time.perf_counter() - started
     if not np.isfinite(gradient) or gradient == 0:
@@ -167,6 +165,16 @@ def ask(critic: Critic, kind: str, images: Tensor) -> list[Tensor]:
     levels = [torch.cat(level) for level in zip(*parts, strict=True)]
     check_features({kind: levels})
     return levels
+
+
+def pull(levels: Sequence[Tensor]) -> Tensor:
+    """A scalar in which every feature has its own weight: seeded, of mean square 1 in all.
+
+    Not the mean of squares, whose gradient is 0 for embeddings of unit length.
+    """
+    flat = torch.cat([level.float().flatten(1) for level in levels], 1)
+    weights = torch.randn(flat.shape[1], generator=torch.Generator().manual_seed(0))
+    return (flat @ (weights / flat.shape[1] ** 0.5).to(flat.device)).sum()
 
 
 def as_levels(found: Any) -> list[Tensor]:

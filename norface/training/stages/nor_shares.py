@@ -46,7 +46,7 @@ def measure_shares(config: NorConfig) -> dict[str, Any]:
                 if term in losses:
                     row = terms.setdefault(term, {"weight": getattr(weights, term)})
                     share = float(shares[term]) if term in shares else None
-                    row[norm] = {"loss": float(losses[term]), "share": share}
+                    row[norm] = {"loss": float(losses[term].detach()), "share": share}
     return {
         "generator": str(config.generator) if config.generator else "fresh weights",
         "pairs": len(original),
