@@ -21,6 +21,7 @@ VERBS = {
     "export": "shards or a normalized set => a folder of pictures to release",
     "evaluate": "metrics from predictions",
     "crossval": "subject-exclusive cross-validation of the classifier",
+    "critics": "the frozen judges: which there are, whether they work, how hard each pulls",
     "track": "feed MLflow from run folders",
     "bench": "speed and memory of loading, of the index and of preparation",
 }

@@ -9,8 +9,8 @@ differentiable in them, and its own parameters never train. What it answers depe
     expression   (N, E)                                            eq. 9
     eyebrow      (N, B)                                            eq. 10
 
-A module that brings critics has a class with `load(kind, choice, parts)` and a line in SOURCES. The
-file is imported only when a configuration names it.
+A module that brings critics has a class with `load(kind, choice, parts)`, a line in SOURCES and an
+offer in catalogue.py. The file is imported only when a configuration names it.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ SOURCES: dict[tuple[str, str], str] = {
     **{(kind, "synthetic"): FACE_READER for kind in KINDS},
     **{(kind, "mediapipe"): MEDIAPIPE for kind in ("landmarks", "expression", "eyebrow")},
     ("perceptual", "vgg"): "norface.critics.vgg:VggCritic",
+    ("identity", "arcface"): "norface.critics.arcface:ArcFaceCritic",
+    ("landmarks", "hrnet"): "norface.critics.hrnet:HrnetCritic",
+    ("expression", "embedding"): "norface.critics.embedding:EmbeddingCritic",
 }
 "(kind, source) => module:class. The class has `load(kind, choice, parts) -> Critic`."
 
@@ -59,17 +62,24 @@ class Card(Config):
     "Training data, range of the input, known weaknesses."
     sha256: str | None = None
     "Of the weights file; null where it has none."
+    research_only: bool = False
+    "Whether the weights may serve non-commercial research only, as far as is known."
 
 
 class CriticChoice(Config):
     """Which network judges one thing."""
 
-    source: Literal["synthetic", "mediapipe", "vgg"] = "synthetic"
-    "Whose network: synthetic = the small ones that ship with the package."
+    source: Literal["synthetic", "mediapipe", "vgg", "arcface", "hrnet", "embedding"] = "synthetic"
+    """Whose network: synthetic = the small ones that ship with the package. `norface critics list`
+    tells of the others."""
     weights: Path | None = None
     "Weights file; null = the packaged one, where there is one."
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     "What the file's sha256 must be; null = not checked (packaged files always are)."
+    accept_licence: bool = False
+    "Yes to weights that may serve non-commercial research only; without it they are refused."
+    architecture: str | None = None
+    "timm's name of the network, for source embedding with a checkpoint of timm; else null."
 
 
 class CriticsConfig(Config):
@@ -142,9 +152,47 @@ def build_critics(config: CriticsConfig, device: torch.device | str = "cpu") -> 
         choice: CriticChoice | None = getattr(config, kind)
         if choice is None:
             continue
+        if choice.architecture is not None and choice.source != "embedding":
+            raise ConfigError(
+                f"critics.{kind}.architecture: found '{choice.architecture}'; only source=embedding"
+                " takes one; set it to null"
+            )
         critic = find_class(kind, choice.source).load(kind, choice, parts)
+        check_licence(kind, choice, critic.card)
+        check_numbers(kind, critic)
         critics[kind] = critic.freeze().to(device)
     return critics
+
+
+def check_licence(kind: str, choice: CriticChoice, card: Card) -> None:
+    """Raises ConfigError for weights of non-commercial research that nobody said yes to."""
+    if card.research_only and not choice.accept_licence:
+        raise ConfigError(
+            f"critics.{kind}: {card.name} counts as {card.licence}; set"
+            f" critics.{kind}.accept_licence=true if that allows your use, or choose another source"
+        )
+
+
+def check_numbers(kind: str, critic: Critic) -> None:
+    """Raises WeightsError when a weight is NaN or infinite."""
+    for name, tensor in critic.state_dict().items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise WeightsError(
+                f"critics.{kind}: tensor {name} of {critic.card.name} holds values that are not"
+                " finite; get the file again"
+            )
+
+
+def check_features(features: Mapping[str, Any]) -> None:
+    """Raises WeightsError when a critic answers with NaN or infinity; `features` by kind."""
+    for kind, found in features.items():
+        for level in found if isinstance(found, list) else [found]:
+            rows = level.flatten(1).isfinite().all(1)
+            if not bool(rows.all()):
+                raise WeightsError(
+                    f"critics.{kind}: features of {int((~rows).sum())} of {len(rows)} pictures are"
+                    " not finite; see what `norface critics check` says of this critic"
+                )
 
 
 def find_class(kind: str, source: str) -> type[Critic]:

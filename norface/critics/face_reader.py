@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from norface.critics.base import Card, Critic, CriticChoice, find_weights
+from norface.critics.base import Card, Critic, CriticChoice, file_sha256, find_weights
+from norface.critics.catalogue import OFFERS, packaged_name
 from norface.errors import WeightsError
 from norface.models.face_networks import (
     UNITS,
@@ -34,8 +35,9 @@ class FaceReaderCritic(Critic):
 
     @classmethod
     def load(cls, kind: str, choice: CriticChoice, parts: dict[Any, Any]) -> FaceReaderCritic:
-        wanted = "identity" if kind in ("identity", "perceptual") else "reader"
-        path = find_weights(choice, f"{wanted}.safetensors", "`norface train critic` makes one")
+        packaged, offer = packaged_name(kind), OFFERS["synthetic"]
+        wanted = packaged.removesuffix(".safetensors")
+        path = find_weights(choice, packaged, offer.where)
         key = ("synthetic", path)
         if key not in parts:
             parts[key] = fold_norms(load_face_network(path))
@@ -48,9 +50,10 @@ class FaceReaderCritic(Critic):
         card = Card(
             name=f"norface {wanted}, {network.config.side}x{network.config.side}",
             source="norface train critic, on the embedded corpus of synthetic faces",
-            licence="Apache-2.0",
+            licence=offer.licence,
             input_side=network.config.side,
             notes="Knows synthetic faces only; use other critics for photographs.",
+            sha256=file_sha256(path),
         )
         return cls(kind, card, network)
 

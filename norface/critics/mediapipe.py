@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from norface.critics.base import Card, Critic, CriticChoice, file_sha256
+from norface.critics.catalogue import OFFERS
 from norface.errors import WeightsError
 from norface.images import resize_images
 from norface.models.mediapipe import (
@@ -77,7 +78,7 @@ class MediapipeCritic(Critic):
         card = Card(
             name="MediaPipe face landmarker: mesh of 478 points and 52 blendshapes",
             source="https://ai.google.dev/edge/mediapipe/solutions/vision/face_landmarker",
-            licence="Apache-2.0",
+            licence=OFFERS["mediapipe"].licence,
             input_side=FaceMesh.SIDE,
             notes=(
                 "Trained on real faces seen by phone cameras. Blendshapes are computed from the"

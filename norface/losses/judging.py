@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from norface.critics.base import Critic, read_features
+from norface.critics.base import Critic, check_features, read_features
 from norface.errors import ConfigError
+from norface.losses.balancing import gradient_sizes
 from norface.losses.expression import expression_loss
 from norface.losses.eyebrow import eyebrow_loss
 from norface.losses.identity import identity_loss
@@ -28,17 +29,19 @@ class Judging:
         truth = judging.read_truth(original, target, terms)       # once a batch, no gradient
         losses = judging.measure(normalized, target, is_self, truth, ...)
 
-    Raises ConfigError when a term with a weight above 0 has no critic.
+    Raises ConfigError when a term with a weight above 0 has no critic, WeightsError when a critic's
+    first features are not finite.
     """
 
     def __init__(self, critics: Mapping[str, Critic], weights: LossWeights):
         self.critics, self.norm = critics, weights.norm
+        self.checked = False
         for term in weights.trained:
             if term in CRITIC_OF and CRITIC_OF[term] not in critics:
                 kind = CRITIC_OF[term]
                 raise ConfigError(
                     f"losses.{term}: found {getattr(weights, term)}, but critics.{kind} is not set;"
-                    f" choose its source or set losses.{term}=null"
+                    f" choose its source (`norface critics list`) or set losses.{term}=null"
                 )
 
     def can_measure(self, term: str) -> bool:
@@ -61,6 +64,11 @@ class Judging:
         moved = [CRITIC_OF[term] for term in ("exp", "eye") if term in terms]
         features = read_features(self.critics, target, kept) if known is None else dict(known)
         features |= read_features(self.critics, original, moved)
+        if not self.checked:
+            # Once only: asking every batch would make the device wait; a loss that is not finite
+            # ends the run anyway.
+            check_features(features)
+            self.checked = True
         return {term: features[CRITIC_OF[term]] for term in terms if term in CRITIC_OF}
 
     @torch.no_grad()
@@ -111,13 +119,7 @@ def gradient_shares(
 
     `normalized` must be part of the losses' graph, which is kept.
     """
-    sizes = {}
-    for term in weights.trained:
-        if term in losses:
-            (gradient,) = torch.autograd.grad(
-                losses[term], normalized, retain_graph=True, allow_unused=True
-            )
-            size = normalized.new_zeros(()) if gradient is None else gradient.float().norm()
-            sizes[term] = getattr(weights, term) * size
+    found = gradient_sizes(losses, weights.trained, normalized)
+    sizes = {term: getattr(weights, term) * size for term, size in found.items()}
     total = torch.stack(list(sizes.values())).sum().clamp(min=1e-30)
     return {term: size / total for term, size in sizes.items()}

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 
 from norface.config import Config
+from norface.losses.balancing import BalanceConfig
 from norface.losses.distance import Norm
 
 TERMS = ("adv", "rec", "perc", "id", "lm", "exp", "eye")
@@ -52,6 +53,8 @@ class LossWeights(Config):
     "Original's brows (eq. 10)."
     norm: Norms = Norms()
     "Which distance each term measures."
+    balance: BalanceConfig | None = None
+    "Shares of the gradient that the weights are moved to at the start; null = weights as given."
 
     @property
     def present(self) -> list[str]:

@@ -22,6 +22,7 @@ from norface.config import Config
 from norface.data.labels import ACTION_UNITS
 from norface.errors import WeightsError
 from norface.images import resize_images
+from norface.models.tensors import at_least_single
 
 UNITS = tuple(ACTION_UNITS)
 "Action units in the order of FaceReader's intensities."
@@ -165,8 +166,8 @@ class FaceReader(nn.Module):
         hidden = self.represent(maps, landmarks)
         return {
             "landmarks": landmarks,
-            "intensity": self.intensity(hidden).float(),
-            "pose": self.pose(hidden).float(),
+            "intensity": at_least_single(self.intensity(hidden)),
+            "pose": at_least_single(self.pose(hidden)),
         }
 
     def represent(self, maps: list[Tensor], landmarks: Tensor) -> Tensor:
@@ -195,7 +196,7 @@ class IdentityNetwork(nn.Module):
 
     def read(self, maps: list[Tensor]) -> Tensor:
         """As `forward`, from the trunk's maps."""
-        return F.normalize(self.embedding(maps[-1]).float(), dim=1)
+        return F.normalize(at_least_single(self.embedding(maps[-1])), dim=1)
 
 
 def build_face_network(config: FaceNetworkConfig) -> FaceReader | IdentityNetwork:

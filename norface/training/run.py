@@ -58,7 +58,7 @@ def run_stage(
             backend, folder, config, {"stage": stage_class.name, **(tags or {})}
         ) as run:
             seed_everything(config.seed)
-            stage = stage_class(config, backend)  # type: ignore[call-arg]
+            stage = stage_class.choose(config)(config, backend)  # type: ignore[call-arg]
             kept = CheckpointFolder(folder / "checkpoints", config.trainer.keep_checkpoints)
             trainer = Trainer(stage, config, backend=backend, checkpoints=kept, run=run, stop=stop)
             trainer.resume()

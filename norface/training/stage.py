@@ -63,6 +63,11 @@ class Stage(abc.ABC):
     evaluate_every_steps: int | None = None
     "The stage's own rhythm of `evaluate` (an epoch, say); None = as the trainer's config says."
 
+    @classmethod
+    def choose(cls, config: StageConfig) -> type[Stage]:
+        """The class that trains this config: this one; a stage of several objectives asks it."""
+        return cls
+
     @abc.abstractmethod
     def batches(self, start_step: int) -> Iterator[dict[str, Any]]:
         """This rank's batches from global step `start_step` on, without end."""

@@ -5,8 +5,15 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
+from seeded import check_gradient, draw_faces
 
-from norface.critics.base import CriticChoice, CriticsConfig, build_critics, read_features
+from norface.critics.base import (
+    KINDS,
+    CriticChoice,
+    CriticsConfig,
+    build_critics,
+    read_features,
+)
 from norface.errors import WeightsError
 from norface.models.face_networks import (
     FaceNetworkConfig,
@@ -75,11 +82,28 @@ def test_identity_embedding_has_unit_length():
     torch.testing.assert_close(embedding.norm(dim=1), torch.ones(3))
 
 
-def test_gradient_reaches_the_image():
-    network = build_face_network(FaceNetworkConfig()).eval().double()
-    image = torch.rand(1, 3, 64, 64, dtype=torch.float64).requires_grad_()
-    network(image)["intensity"].sum().backward()
-    assert image.grad.abs().sum() > 0
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_of_every_kind_is_the_difference_of_the_answer(kind):
+    judge = build_critics(CriticsConfig(**{kind: CriticChoice()}))[kind].double()
+
+    def answer(image):
+        found = judge(image)
+        return torch.cat([m.flatten() for m in found]) if isinstance(found, list) else found
+
+    check_gradient(answer, draw_faces(1))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bf16_autocast_keeps_features_to_two_hundredths(kind):
+    judge = build_critics(CriticsConfig(**{kind: CriticChoice()}))[kind]
+    faces = draw_faces(2)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        half = judge(faces)
+    whole = judge(faces)
+    for found, expected in zip(
+        *(x if isinstance(x, list) else [x] for x in (half, whole)), strict=True
+    ):
+        assert (found.float() - expected).norm() < 0.02 * expected.norm()
 
 
 def test_same_seed_gives_same_weights_and_leaves_the_global_state_alone():

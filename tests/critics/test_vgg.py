@@ -1,9 +1,12 @@
+import copy
+
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from seeded import check_gradient, draw_faces
 
-from norface.critics.base import CriticChoice, CriticsConfig, build_critics
+from norface.critics.base import CriticChoice, CriticsConfig, build_critics, file_sha256
 from norface.errors import WeightsError
 
 
@@ -41,6 +44,25 @@ def test_any_size_is_judged_and_only_the_picture_gets_gradient(critic):
     critic(images)[1].sum().backward()
     assert images.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in critic.parameters())
+
+
+@pytest.mark.slow
+def test_gradient_in_the_picture_is_the_difference_of_the_answer(critic):
+    judge = copy.deepcopy(critic).double()
+    check_gradient(lambda image: torch.cat([m.flatten() for m in judge(image)]), draw_faces(1))
+
+
+@pytest.mark.slow
+def test_bf16_autocast_keeps_the_maps_to_a_hundredth(critic):
+    faces = draw_faces(1)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        half = critic(faces)
+    for found, expected in zip(half, critic(faces), strict=True):
+        assert (found.float() - expected).norm() < 0.01 * expected.norm()
+
+
+def test_the_card_holds_the_sum_of_the_file(critic):
+    assert critic.card.sha256 == file_sha256(critic.card.source)
 
 
 def test_other_files_are_refused_in_one_line(tmp_path):

@@ -21,6 +21,8 @@ from torch.nn import functional as F
 from norface.data.labelled import LabelledFaces, augment_batch
 from norface.data.labels import DETECTION_UNITS, unit_name
 from norface.data.loader import Draw, GlobalBatchSampler, build_loader
+from norface.data.mixture import Mixture
+from norface.data.shards import Person, ShardIndex
 from norface.errors import ConfigError
 from norface.models.face_networks import (
     UNITS,
@@ -30,7 +32,7 @@ from norface.models.face_networks import (
     load_face_network,
 )
 from norface.training.backends.base import Backend
-from norface.training.stage import Stage
+from norface.training.stage import Stage, StageConfig
 from norface.training.stages.critic_config import CriticConfig
 
 __all__ = ["CriticConfig", "CriticStage"]
@@ -65,40 +67,49 @@ def masked_mse(found: Tensor, truth: Tensor) -> Tensor:
 
 
 class CriticStage(Stage):
-    """Trains one FaceReader or IdentityNetwork."""
+    """Trains one FaceReader or IdentityNetwork; objective triplet has its own subclass."""
 
     name = "critic"
 
     def __init__(self, config: CriticConfig, backend: Backend):
         self.config, self.backend = config, backend
-        index = config.data.open()
-        persons = sorted(index.persons)
-        if len(persons) <= config.held_out + 1:
-            raise ConfigError(
-                f"held_out: {config.held_out} of {len(persons)} persons leaves too few to train on;"
-                " write more persons or hold out fewer"
-            )
-        self.train_faces = LabelledFaces(
-            index.select(subjects=persons[: -config.held_out]),
-            seed=config.seed,
-            changes=config.augment,
-            cache=config.cache,
-        )
-        self.test_faces = LabelledFaces(
-            index.select(subjects=persons[-config.held_out :]), cache=config.cache
-        )
+        self.open_faces(config.data.open())
         self.network = self.build_network()
-        spread = torch.from_numpy(np.nanstd(self.train_faces.intensity, axis=0)).nan_to_num()
-        judged = JudgedFaces(
-            self.network, config, persons=self.train_faces.persons, spread=spread.clamp(min=RARELY)
-        )
-        self.model = backend.prepare(judged.to(backend.device))
+        self.model = backend.prepare(self.build_judged().to(backend.device))
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         batch = config.trainer.batch_per_rank * backend.world_size
         self.steps = math.ceil(config.trainer.images / batch)
-        self.steps_per_epoch = len(self.train_faces.index) // batch
+        self.steps_per_epoch = len(self.train_faces) // batch
+
+    @classmethod
+    def choose(cls, config: StageConfig) -> type[Stage]:
+        from norface.training.stages.critic_triplet import TripletStage
+
+        return TripletStage if getattr(config, "objective", None) == "triplet" else cls
+
+    def open_faces(self, index: ShardIndex) -> None:
+        """Faces to train on, and those of the persons held out. Raises ConfigError."""
+        config = self.config
+        persons = hold_out(index, config.held_out)
+        self.train_faces = LabelledFaces(
+            index.select(subjects=persons[0]),
+            seed=config.seed,
+            changes=config.augment,
+            cache=config.cache,
+        )
+        self.test_faces = LabelledFaces(index.select(subjects=persons[1]), cache=config.cache)
+
+    def build_judged(self) -> nn.Module:
+        """The network with its losses."""
+        spread = torch.from_numpy(np.nanstd(self.train_faces.intensity, axis=0)).nan_to_num()
+        return JudgedFaces(
+            self.network,
+            self.config,
+            persons=self.train_faces.persons,
+            spread=spread.clamp(min=RARELY),
+        )
 
     def build_network(self) -> FaceReader | IdentityNetwork:
         """Fresh weights, or those of `start`. Raises WeightsError, ConfigError."""
@@ -116,15 +127,19 @@ class CriticStage(Stage):
 
     def batches(self, start_step: int) -> Iterator[dict[str, Any]]:
         sampler = GlobalBatchSampler(
-            len(self.train_faces.index),
+            len(self.train_faces),
             batch_per_rank=self.config.trainer.batch_per_rank,
             rank=self.backend.rank,
             world_size=self.backend.world_size,
             seed=self.config.seed,
             start_step=start_step,
-            mixture=self.config.data.mix(self.train_faces.index),
+            mixture=self.mix(),
         )
         return iter(build_loader(self.train_faces, sampler, workers=self.config.data.workers))
+
+    def mix(self) -> Mixture | None:
+        """How often each folder of faces is read, where the config says so."""
+        return self.config.data.mix(self.train_faces.index)
 
     def train_batch(self, batch: dict[str, Any], step: int) -> dict[str, Tensor]:
         factor = self.config.schedule.factor(step, self.steps)
@@ -132,10 +147,12 @@ class CriticStage(Stage):
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
-        batch = {
-            name: value.to(self.backend.device) if isinstance(value, Tensor) else value
-            for name, value in batch.items()
-        }
+        batch = self.arrange(
+            {
+                name: value.to(self.backend.device) if isinstance(value, Tensor) else value
+                for name, value in batch.items()
+            }
+        )
         image, batch["landmarks"] = augment_batch(batch)
         image = image.contiguous(memory_format=torch.channels_last)
         if self.config.augment.attack:
@@ -148,6 +165,10 @@ class CriticStage(Stage):
         self.optimizer.step()
         shown = {name: term.detach() for name, term in terms.items()}
         return {**shown, "loss": loss.detach(), "lr": torch.tensor(rate)}
+
+    def arrange(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The loader's batch => one picture a row, as `augment_batch` and the losses take it."""
+        return batch
 
     def attack(self, image: Tensor, batch: dict[str, Any]) -> Tensor:
         """Images a step up the loss: each its share of `augment.attack` along the gradient."""
@@ -200,6 +221,17 @@ class CriticStage(Stage):
         }
         settings = json.dumps(self.config.network.model_dump(mode="json"))
         save_file(tensors, folder / "critic.safetensors", {"network": settings})
+
+
+def hold_out(index: ShardIndex, count: int) -> tuple[list[Person], list[Person]]:
+    """Persons to train on, and the last `count`. Raises ConfigError where too few are left."""
+    persons = sorted(index.persons)
+    if len(persons) <= count + 1:
+        raise ConfigError(
+            f"held_out: {count} of {len(persons)} persons leaves too few to train on;"
+            " write more persons or hold out fewer"
+        )
+    return persons[:-count], persons[-count:]
 
 
 class JudgedFaces(nn.Module):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
 from norface.config import Config
 from norface.data.loader import DataConfig
+from norface.models.expression_embedding import EmbeddingConfig
 from norface.models.face_networks import FaceNetworkConfig
 from norface.training.schedule import ScheduleConfig
 from norface.training.stage import StageConfig
@@ -41,6 +43,23 @@ class CriticAugmentConfig(Config):
     gradient draws what a person would see. Costs two thirds of a step more."""
 
 
+class TripletConfig(Config):
+    """Which two of three faces are most alike, for objective triplet."""
+
+    table: Path | None = None
+    """Parquet with key1, key2, key3, type, votes, split, as `norface prepare fec` writes it with
+    its option `triplets`; null = triplets are mined from the shards' action-unit intensities."""
+    agreement: float = Field(2 / 3, gt=0.5, le=1)
+    "Triplets of a table on which a smaller share of the votes agrees are left out."
+    margin: float = Field(0.2, gt=0)
+    "Least difference of squared distances; embeddings have unit length."
+    one_class_margin: float = Field(0.1, gt=0)
+    "The same for triplets of a table that are of ONE_CLASS_TRIPLET: their faces differ less."
+    candidates: int = Field(16, ge=2)
+    """Faces of other persons that a mined triplet is chosen from: the most alike of them, and one
+    that is less alike than that."""
+
+
 class CriticConfig(StageConfig):
     """Settings of `norface train critic`."""
 
@@ -48,7 +67,15 @@ class CriticConfig(StageConfig):
     data: DataConfig
     cache: bool = True
     "Decode all pictures once and keep them: 12 kB a picture of 64x64, of all ranks each."
+    objective: Literal["labels", "triplet"] = "labels"
+    """labels: `network` learns landmarks, units and pose, or persons. triplet: `embedding` learns
+    which expressions are alike, whoever wears them."""
     network: FaceNetworkConfig = FaceNetworkConfig()
+    "For objective labels."
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    "For objective triplet."
+    triplets: TripletConfig = TripletConfig()
+    "For objective triplet."
     start: Path | None = None
     "File of `norface train critic` to go on from; null = fresh weights."
     losses: CriticLossConfig = CriticLossConfig()
@@ -58,4 +85,5 @@ class CriticConfig(StageConfig):
     schedule: ScheduleConfig = ScheduleConfig(kind="cosine", warmup_steps=200)
     weight_decay: float = Field(0.01, ge=0)
     held_out: int = Field(100, ge=2)
-    "Persons (the last in order) kept for measuring only."
+    """Persons (the last in order) kept for measuring only. Of a table of triplets its part `test`
+    is kept or, where it has none, so many triplets."""

@@ -19,6 +19,7 @@ from norface.data.streaming import build_pair_loader
 from norface.errors import ConfigError
 from norface.images import make_grid, read_photo, resize_pixels, to_image, to_pixels
 from norface.losses.adversarial import adversarial_loss, discriminator_loss
+from norface.losses.balancing import Balancer
 from norface.losses.judging import Judging, gradient_shares
 from norface.losses.weighted import weighted_sum
 from norface.models.discriminator import Discriminator
@@ -64,6 +65,9 @@ class NorStage(Stage):
         )
         critics = build_critics(config.critics, backend.device)
         self.judging = Judging(critics, config.losses)
+        self.balancer = Balancer(
+            config.losses, lambda sizes: backend.all_reduce_sum(sizes) / backend.world_size
+        )
         batch = config.trainer.batch_per_rank * backend.world_size
         self.total_steps: int = math.ceil(config.trainer.images / batch)
         self.steps_per_epoch = len(self.index) // batch
@@ -197,10 +201,12 @@ class NorStage(Stage):
             original, target, normalized, is_self,
             known=self.know_targets(batch["target_key"]), measure_all=is_log_step,
         )  # fmt: skip
+        weights = self.balancer.update(losses, normalized)
         if is_log_step:
-            shares = gradient_shares(losses, self.config.losses, normalized)
+            shares = gradient_shares(losses, weights, normalized)
             shown |= {f"grad_share/{term}": share for term, share in shares.items()}
-        loss = weighted_sum(losses, self.config.losses)
+            shown |= self.balancer.shown()
+        loss = weighted_sum(losses, weights)
         shown |= self.descend("generator", loss, factor)
         self.average.update(self.backend.unwrap(self.generator), step)
         return {"loss": loss.detach()} | {n: v.detach() for n, v in (losses | shown).items()}
@@ -280,10 +286,11 @@ class NorStage(Stage):
         return {
             "models": {name: network.state_dict() for name, network in networks.items()},
             "optimizers": {name: opt.state_dict() for name, opt in self.optimizers.items()},
-            "extra": {},
+            "extra": self.balancer.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.balancer.load_state_dict(state["extra"])
         for name, network in self.networks.items():
             self.backend.unwrap(network).load_state_dict(state["models"][name])
             self.optimizers[name].load_state_dict(state["optimizers"][name])

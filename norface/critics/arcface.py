@@ -1,0 +1,97 @@
+"""ArcFace as the judge of identity (eq. 7): arcface_torch's backbones, or an ONNX file.
+
+Card: weights by path, .pt or .safetensors of an IResNet with arcface_torch's names (its depth is
+told from them), or .onnx of a recognition network, such as w600k_r50.onnx of insightface's
+buffalo_l. Input 112x112, RGB, -1..1 (an ONNX file that begins with a subtraction scales 0..255
+itself). Both kinds of insightface's model zoo are for non-commercial research only, and so every
+file counts as such until `accept_licence: true` is said.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from norface.critics.base import Card, Critic, CriticChoice, file_sha256, find_weights
+from norface.critics.catalogue import OFFERS
+from norface.critics.warp import ARCFACE_SIDE, build_arcface_warp
+from norface.errors import WeightsError
+from norface.models.face_networks import fold_norms
+from norface.models.iresnet import DEPTHS, IResNet, count_blocks
+from norface.models.onnx_graph import OnnxGraph, read_onnx
+from norface.models.tensors import at_least_single, fill_network, read_tensors
+
+
+class ArcFaceCritic(Critic):
+    """images (N, 3, H, H), -1..1, aligned => (N, D) of unit length."""
+
+    def __init__(self, kind: str, card: Card, network: nn.Module, *, raw: bool = False):
+        super().__init__(kind, card)
+        self.network, self.raw = network, raw
+        self.warp = build_arcface_warp(card.input_side)
+
+    @classmethod
+    def load(cls, kind: str, choice: CriticChoice, parts: dict[Any, Any]) -> ArcFaceCritic:
+        """Raises WeightsError for a missing file or one that holds no such network."""
+        offer = OFFERS["arcface"]
+        path = find_weights(choice, advice=offer.where)
+        network: nn.Module
+        raw, side = False, ARCFACE_SIDE
+        if path.suffix == ".onnx":
+            graph = read_onnx(path)
+            network, name = graph, f"ArcFace, {path.name}"
+            raw, side = graph.scales_itself, read_side(graph, path)
+        else:
+            network, name = load_iresnet(path)
+        card = Card(
+            name=name,
+            source=str(path),
+            licence=offer.licence,
+            research_only=offer.research_only,
+            input_side=side,
+            notes="Its crop reaches a little above the aligned picture, whose border is continued.",
+            sha256=file_sha256(path),
+        )
+        return cls(kind, card, network, raw=raw)
+
+    def read(self, seen: Tensor) -> Tensor:
+        """images => embeddings."""
+        crops = self.warp(seen)
+        if self.raw:
+            crops = (crops + 1) * 127.5
+        return F.normalize(at_least_single(self.network(crops)).flatten(1), dim=1)
+
+
+def load_iresnet(path: Path) -> tuple[nn.Module, str]:
+    """The network in a file of arcface_torch's tensors, and its name. Raises WeightsError."""
+    tensors = read_tensors(path, "an IResNet of arcface_torch")
+    blocks = count_blocks(tensors)
+    layers = next((number for number, one in DEPTHS.items() if one == blocks), None)
+    if layers is None or "fc.weight" not in tensors:
+        raise WeightsError(
+            f"{path}: not an IResNet of arcface_torch (groups of {blocks} blocks); known:"
+            f" {', '.join(f'{number} = {one}' for number, one in DEPTHS.items())}"
+        )
+    network = IResNet(blocks, embedding=len(tensors["fc.weight"]))
+    fill_network(network, tensors, path, f"IResNet-{layers}")
+    return fold_norms(network.eval()), f"ArcFace, IResNet-{layers}"
+
+
+def read_side(network: OnnxGraph, path: Path) -> int:
+    """Side of the pictures that the graph takes, 112 where it leaves it open. WeightsError."""
+    height, width = (side or ARCFACE_SIDE for side in network.input_shape[2:4])
+    if len(network.input_shape) != 4 or height != width or network.input_shape[1] not in (3, None):
+        raise WeightsError(
+            f"{path}: takes {network.input_shape}; a recognition network takes (N, 3, side, side)"
+        )
+    with torch.no_grad():
+        found = network(torch.zeros(1, 3, height, width))
+    if found.dim() < 2 or found.numel() < 64:
+        raise WeightsError(
+            f"{path}: answers {tuple(found.shape)}; a recognition network answers (N, 64 or more)"
+        )
+    return height
