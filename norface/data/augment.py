@@ -115,12 +115,18 @@ class Augmentation:
         return np.clip(np.rint(colours), 0, 255).astype(np.uint8)
 
 
-def draw_augmentation(config: AugmentConfig, rng: np.random.Generator) -> Augmentation:
-    """Draw all changes, in a fixed order: one setting never shifts the draws of another."""
+def draw_augmentation(
+    config: AugmentConfig, rng: np.random.Generator, *, mirrored: bool | None = None
+) -> Augmentation:
+    """Draw all changes, in a fixed order: one setting never shifts the draws of another.
+
+    `mirrored` is for pictures that must be mirrored alike; None = drawn with the rest.
+    """
     uniform = rng.uniform(-1, 1, 9)
     chance = rng.random(6)
     noise_seed = int(rng.integers(2**63))
-    mirrored = bool(chance[0] < config.flip)
+    if mirrored is None:
+        mirrored = bool(chance[0] < config.flip)
     factor = (1 + config.scale) ** uniform[2]
     angle = np.deg2rad(config.rotate * uniform[3])
     turn = factor * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 
 from norface.data.augment import AugmentConfig, draw_augmentation
 from norface.data.loader import Draw
+from norface.data.mixing import MixConfig, draw_mix, mix_labels, one_hot
 from norface.data.normalized import RELEASED, NormalizedSet, read_set
 from norface.data.shards import Person, ShardIndex
 from norface.errors import ConfigError, CorpusError
@@ -164,7 +165,9 @@ class StreamDataset(Dataset[dict[str, Any]]):
 
     {"key", "row", "epoch", "position", "images": float32 (1 + K, 3, S, S), -1..1, "features":
     float32 (F), "label"}. `draw.row` counts in `rows`, the part of the streams that is read;
-    labels (len(streams), ...) count in the streams. Streams are augmented independently.
+    labels (len(streams), ...) count in the streams. The streams of a sample are mirrored alike, and
+    their other changes are drawn for each. With `mix`, each sample is mixed with the partner of its
+    draw; labels of `classes` classes (0 = they are no classes) then become shares of them.
     """
 
     def __init__(
@@ -175,32 +178,59 @@ class StreamDataset(Dataset[dict[str, Any]]):
         *,
         seed: int = 0,
         augment: AugmentConfig | None = None,
+        mix: MixConfig | None = None,
+        classes: int = 0,
     ):
         self.streams, self.rows, self.labels = streams, rows, labels
         self.seed, self.augment = seed, augment
+        self.mix, self.classes = mix if mix is not None and mix.on else None, classes
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         row = int(self.rows[draw.row])
-        pixels = self.streams.read(row)
-        features = self.streams.features
+        images, features, label = self._read(row, draw, "augment"), self._features(row), None
+        if self.mix is not None and draw.partner >= 0:
+            mix = draw_mix(self.mix, sample_rng(self.seed, draw.epoch, draw.position, "mix"))
+            partner, share = int(self.rows[draw.partner]), mix.share_at(images.shape[-1])
+            images = mix.blend(images, self._read(partner, draw, "partner"))
+            features = torch.lerp(self._features(partner), features, share)
+            label = mix_labels(self._shares(row), self._shares(partner), share)
         return {
             "key": self.streams.index.key_of(row),
             "row": row,
             "epoch": draw.epoch,
             "position": draw.position,
-            "images": to_image(np.stack([self._vary(p, i, draw) for i, p in enumerate(pixels)])),
-            "features": torch.from_numpy(features[row] if features is not None else _NOTHING),
-            "label": torch.as_tensor(self.labels[row]),
+            "images": images,
+            "features": features,
+            "label": torch.as_tensor(self.labels[row] if label is None else label),
         }
 
-    def _vary(self, pixels: np.ndarray, stream: int, draw: Draw) -> np.ndarray:
-        if self.augment is None:
-            return pixels
-        rng = sample_rng(self.seed, draw.epoch, draw.position, f"augment/{stream}")
-        return draw_augmentation(self.augment, rng).apply(pixels)
+    def _features(self, row: int) -> torch.Tensor:
+        features = self.streams.features
+        return torch.from_numpy(features[row] if features is not None else _NOTHING)
+
+    def _shares(self, row: int) -> np.ndarray:
+        label = self.labels[row]
+        return one_hot(int(label), self.classes) if self.classes else label
+
+    def _read(self, row: int, draw: Draw, purpose: str) -> torch.Tensor:
+        """Images (1 + K, 3, S, S) of a row, changed for this draw."""
+        pixels = self.streams.read(row)
+        if self.augment is not None:
+            place = (self.seed, draw.epoch, draw.position)
+            # A mirrored face beside one that is not would be two different expressions.
+            mirrored = bool(sample_rng(*place, f"{purpose}/flip").random() < self.augment.flip)
+            pixels = np.stack(
+                [
+                    draw_augmentation(
+                        self.augment, sample_rng(*place, f"{purpose}/{stream}"), mirrored=mirrored
+                    ).apply(picture)
+                    for stream, picture in enumerate(pixels)
+                ]
+            )
+        return to_image(pixels)
 
 
 _NOTHING = np.zeros(0, np.float32)

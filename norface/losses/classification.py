@@ -37,7 +37,14 @@ def intensity_loss(
 def emotion_loss(
     logits: torch.Tensor, labels: torch.Tensor, class_weights: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Cross-entropy: logits (B, C), labels (B) int64 with -1 = missing; class_weights (C)."""
+    """Cross-entropy: logits (B, C), labels (B) int64 with -1 = missing; class_weights (C).
+
+    Labels may also be shares of the classes, float (B, C), of mixed samples; NaN = missing.
+    """
+    if labels.is_floating_point():
+        known, shares = ~labels.isnan().any(1), labels.nan_to_num(0.0)
+        each = functional.cross_entropy(logits.float(), shares, reduction="none")
+        return _masked_mean(each, known, None if class_weights is None else shares @ class_weights)
     known = labels >= 0
     each = functional.cross_entropy(logits.float(), labels.clamp_min(0), reduction="none")
     return _masked_mean(each, known, None if class_weights is None else class_weights[labels])

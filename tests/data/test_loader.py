@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from coloured_faces import make_record
 
 from norface.config import load_config
 from norface.data.loader import (
@@ -16,6 +17,7 @@ from norface.data.loader import (
     build_loader,
     every_sample_once,
 )
+from norface.data.shards import ShardWriter
 from norface.errors import ConfigError, CorpusError
 
 
@@ -109,6 +111,55 @@ def test_workers_change_nothing_and_resume_is_exact(write_shards):
     resumed = load(index, 3, workers=2, start_step=4)
     assert all(map(same, alone, beside))
     assert all(map(same, alone[4:], resumed))
+
+
+def test_two_stops_within_one_epoch_change_nothing(write_shards):
+    # Four steps an epoch; stopped within the second epoch after its first and its third step.
+    index = write_shards(12)
+    whole = load(index, 8, workers=0)
+    pieces = load(index, 5, workers=0)
+    pieces += load(index, 2, workers=2, start_step=5)
+    pieces += load(index, 1, workers=0, start_step=7)
+    assert all(map(same, whole, pieces)) and len(pieces) == 8
+
+
+@pytest.mark.parametrize(("world_size", "batch", "workers"), [(1, 4, 2), (2, 2, 1), (4, 3, 0)])
+def test_ranks_and_workers_read_every_sample_once_an_epoch(
+    write_shards, world_size, batch, workers
+):
+    index, seen = write_shards(24), []
+    for rank in range(world_size):
+        sampler = GlobalBatchSampler(
+            24, batch_per_rank=batch, rank=rank, world_size=world_size, seed=3
+        )
+        loader = build_loader(FaceDataset(index, side=8, seed=3), sampler, workers=workers)
+        steps = sampler.steps_per_epoch
+        seen += [key for part in itertools.islice(loader, steps) for key in part["key"]]
+    assert sorted(seen) == sorted(index.table["key"])
+
+
+@pytest.mark.parametrize("kind", ["au", "intensity", "emotion"])
+def test_only_samples_with_a_label_are_read_without_writing_shards_again(write_shards, kind):
+    folder = write_shards(10).folders[0]
+    wanted = {
+        "au": list(range(10)),
+        "intensity": [1, 2, 4, 5, 7, 8],
+        "emotion": [1, 3, 5, 7, 9],
+    }[kind]
+    index = load_config(DataConfig, None, [f"shards=[{folder}]", f"labelled={kind}"]).open()
+    assert list(index.table["frame"]) == wanted
+    both = load_config(
+        DataConfig, None, [f"shards=[{folder}]", f"labelled={kind}", "split=test"]
+    ).open()
+    assert list(both.table["frame"]) == [number for number in wanted if number >= 6]
+
+
+def test_a_kind_of_label_that_nobody_has_is_refused(tmp_path):
+    with ShardWriter(tmp_path / "bare", side=16) as writer:
+        writer.write(make_record(0))
+    for kind in ("au", "intensity", "emotion"):
+        with pytest.raises(CorpusError, match=f"bare: no sample has a label of kind '{kind}'"):
+            DataConfig(shards=[tmp_path / "bare"], labelled=kind).open()
 
 
 def test_a_batch_holds_the_pictures_of_its_keys(write_shards):

@@ -156,15 +156,21 @@ class ClaStage(Stage):
             world_size=self.backend.world_size,
             seed=self.config.seed,
             start_step=start_step,
+            partners=self.config.mix.on,
         )
 
     def _dataset(self, part: str, *, augmented: bool) -> StreamDataset:
         rows = self.rows[part]
         if self.config.data.cache:
             self.streams.cache(rows.tolist())
-        augment = self.config.augment if augmented else None
         return StreamDataset(
-            self.streams, rows, self.labels, seed=self.config.seed, augment=augment
+            self.streams,
+            rows,
+            self.labels,
+            seed=self.config.seed,
+            augment=self.config.augment if augmented else None,
+            mix=self.config.mix if augmented else None,
+            classes=len(self.targets) if self.config.task == "emotion" else 0,
         )
 
     def batches(self, start_step: int) -> Iterator[dict[str, Any]]:

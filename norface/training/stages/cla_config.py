@@ -11,6 +11,7 @@ from pydantic import Field
 from norface.config import Config
 from norface.data.augment import AugmentConfig
 from norface.data.labels import ACTION_UNITS, DETECTION_UNITS, EMOTIONS, INTENSITY_UNITS, unit_name
+from norface.data.mixing import MixConfig
 from norface.data.shards import ShardIndex
 from norface.data.streams import Protocol
 from norface.errors import CorpusError
@@ -102,6 +103,7 @@ class ClaConfig(StageConfig):
     data: ClaDataConfig = ClaDataConfig()
     model: ClassifierConfig = ClassifierConfig()
     augment: ClaAugmentConfig = ClaAugmentConfig()
+    mix: MixConfig = MixConfig()
     losses: ClaLossConfig = ClaLossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ClaScheduleConfig = ClaScheduleConfig()
