@@ -89,7 +89,7 @@ def read_predictions(path: str | Path, task: str | None = None) -> tuple[pd.Data
         try:
             table[column] = table[column].astype(float)
         except (TypeError, ValueError):
-            raise CorpusError(f"{path}: the column {column} holds other things than numbers")
+            raise CorpusError(f"{path}: the column {column} holds more than numbers") from None
     check_predictions(table, str(path))
     said = (arrow.schema.metadata or {}).get(b"task", b"").decode()
     if said in TASKS and task not in (None, said):
@@ -112,7 +112,10 @@ def check_values(table: pd.DataFrame, task: str, name: str) -> None:
     if task == "emotion":
         found = table.assign(odd=truth.notna() & ~truth.isin((0, 1))).groupby("key", sort=False)
         per_key = found.agg(
-            known=("truth", "count"), rows=("truth", "size"), sum=("truth", "sum"), odd=("odd", "any")
+            known=("truth", "count"),
+            rows=("truth", "size"),
+            sum=("truth", "sum"),
+            odd=("odd", "any"),
         )
         whole = (per_key["known"] == per_key["rows"]) & (per_key["sum"] == 1) & ~per_key["odd"]
         bad = ~(whole | (per_key["known"] == 0))

@@ -104,7 +104,7 @@ def fold_config(config: CrossvalConfig, setting: str, seed: int, fold: str) -> C
 def list_folds(config: CrossvalConfig) -> list[str]:
     """Names of all folds. Raises ConfigError where `only` names another."""
     from norface.data.shards import ShardIndex
-    from norface.training.stages.cla import open_folds
+    from norface.training.stages.cla_folds import open_folds
 
     data = config.cla.data
     names = [fold.name for fold in open_folds(data, ShardIndex.open(data.shards))]

@@ -29,7 +29,7 @@ Folds = Mapping[str, Sequence[pd.DataFrame]]
 def score_table(table: pd.DataFrame, task: str) -> dict[str, dict[str, float]]:
     """Metric => {target: value, "mean": value} of one fold's predictions, labelled samples only.
 
-    au: f1 (threshold 0.5), accuracy, auc, and f1_micro over all units together; intensity: icc, mse,
+    au: f1 (threshold 0.5), accuracy, auc, and f1_micro over all units at once; intensity: icc, mse,
     mae, pcc; emotion: accuracy, and the recall of every class that occurs. The mean leaves out
     undefined values (an auc of one class). Raises CorpusError when no sample has a label.
     """
@@ -150,7 +150,11 @@ def summarize(folds: Folds, task: str) -> dict[str, Any]:
             for runs in zip(*scores.values(), strict=True)
         ],
         **(
-            {"confusion": count_confusions([table for name in sorted(folds) for table in folds[name]])}
+            {
+                "confusion": count_confusions(
+                    [table for name in sorted(folds) for table in folds[name]]
+                )
+            }
             if task == "emotion"
             else {}
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from norface.data.folds import Fold, class_weights, load_folds, make_folds
+from norface.data.folds import class_weights
 from norface.data.loader import (
     GlobalBatchSampler,
     batches_once,
     build_loader,
     every_sample_once,
 )
-from norface.data.official import OFFICIAL, official_fold
 from norface.data.shards import Person, ShardIndex
 from norface.data.streams import FaceStreams, StreamDataset, refuse_both
-from norface.errors import ConfigError
 from norface.evaluation.predictions import require_keys, tabulate
 from norface.evaluation.statistics import MAIN_METRIC
 from norface.evaluation.summary import score_table
@@ -40,31 +39,36 @@ from norface.training.seeding import sample_normal
 from norface.training.stage import Stage
 from norface.training.stages.cla_config import (
     ClaConfig,
-    ClaDataConfig,
+    OptimizerConfig,
+    check_labels,
     choose_targets,
     read_labels,
 )
+from norface.training.stages.cla_folds import choose_fold, find_sets
 
 TASK_LOSS = {"au": detection_loss, "intensity": intensity_loss, "emotion": emotion_loss}
 WEIGHTS_FILE = "classifier.safetensors"
 
-
-def open_folds(data: ClaDataConfig, index: ShardIndex) -> list[Fold]:
-    """The folds that the config names or draws. Raises ConfigError, CorpusError."""
-    share, persons = data.validation_share, index.persons
-    if data.folds == OFFICIAL:
-        return [official_fold(index, seed=data.seed, validation_share=share)]
-    if data.folds is not None:
-        return load_folds(data.folds, persons, seed=data.seed, validation_share=share)
-    return make_folds(persons, parts=data.parts, seed=data.seed, validation_share=share)
+_log = logging.getLogger(__name__)
 
 
-def choose_fold(data: ClaDataConfig, index: ShardIndex) -> Fold:
-    """The fold `data.fold`. Raises ConfigError listing the names there are."""
-    folds = {fold.name: fold for fold in open_folds(data, index)}
-    if data.fold not in folds:
-        raise ConfigError(f"data.fold: found '{data.fold}'; there are: {', '.join(folds)}")
-    return folds[data.fold]
+def group_parameters(model: Classifier, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Groups for the optimizer: a pair a layer, with decay (matrices, kernels) and without.
+
+    `scale` is what the rate is multiplied by: layer_decay to the number of layers above.
+    """
+    groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        above = model.layers_above(name) if config.layer_decay < 1 else 0
+        groups.setdefault((above, parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "weight_decay": config.weight_decay if decays else 0.0,
+            "scale": config.layer_decay**above,
+        }
+        for (above, decays), parameters in groups.items()
+    ]
 
 
 class ClaStage(Stage):
@@ -82,7 +86,7 @@ class ClaStage(Stage):
         self.labels = read_labels(config.task, self.targets, index)
         self.streams = FaceStreams(
             index,
-            normalized=[Path(str(path).replace("{fold}", data.fold)) for path in data.normalized],
+            normalized=find_sets(data.normalized, data.fold),
             features=data.features,
             test=self.fold.test,
             protocol=data.protocol,
@@ -97,6 +101,16 @@ class ClaStage(Stage):
             "validation": self._rows_of(validation),
             "test": self._rows_of(self.fold.test),
         }
+        for part, rows in self.rows.items():
+            if len(rows) and part != "test":
+                absent = check_labels(
+                    self.labels[rows], self.targets, config.task, part=part, fold=self.fold.name
+                )
+                if absent:
+                    _log.warning(
+                        "fold '%s': %s never occur among its %s subjects",
+                        self.fold.name, ", ".join(absent), part,
+                    )  # fmt: skip
         self._build_model()
         self.sampler = self._make_sampler(0)
         self.steps_per_epoch = self.sampler.steps_per_epoch
@@ -129,13 +143,8 @@ class ClaStage(Stage):
             else:
                 found = torch.from_numpy(class_weights(known)).float()
             self.class_weights = found.to(self.backend.device)
-        parameters = list(self.bare.parameters())
-        decay = config.optimizer.weight_decay
         self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
-                {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-            ],
+            group_parameters(self.bare, config.optimizer),
             lr=config.optimizer.learning_rate,
             betas=config.optimizer.betas,
         )
@@ -182,7 +191,7 @@ class ClaStage(Stage):
         rate = self.config.optimizer.learning_rate
         rate *= self.config.schedule.factor(step, self.total_steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["scale"]
         self.bare.train()
         noise = sample_normal(
             self.config.seed,
@@ -219,7 +228,8 @@ class ClaStage(Stage):
         loss = terms["cla"]
         if whole:
             loss = loss + weights.importance * terms["imp"]
-            loss = loss + weights.global_local * (terms["global"] + terms["local"])
+            for name, used in (("global", weights.use_global), ("local", weights.use_local)):
+                loss = loss + weights.global_local * used * terms[name]
         return {**terms, "loss": loss}
 
     def evaluate(self, step: int) -> dict[str, float]:
