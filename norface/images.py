@@ -8,6 +8,7 @@ Inside the toolkit a picture is either
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ MAX_PIXELS = 100_000_000
 "A picture that would decompress to more than this is refused (decompression bombs)."
 
 cv2.setNumThreads(0)
+# PIL warns from 89 megapixels on; what is too large for us is refused with a reason.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def to_image(pixels: np.ndarray) -> torch.Tensor:
@@ -60,10 +63,10 @@ def resize_images(images: torch.Tensor, side: int) -> torch.Tensor:
 
 def decode_jpeg(data: bytes, name: str = "JPEG") -> np.ndarray:
     """Bytes of a shard's aligned JPEG => pixels (H, W, 3). Raises CorpusError naming `name`."""
-    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
     if found is None:
         raise CorpusError(f"{name}: not a readable JPEG; write the shard again")
-    return cv2.cvtColor(found, cv2.COLOR_BGR2RGB)
+    return found
 
 
 def encode_jpeg(pixels: np.ndarray, quality: int = 95) -> bytes:
@@ -126,7 +129,10 @@ def decode_photo(data: bytes, name: str) -> np.ndarray:
         return np.array(picture.convert("RGB"))
     except CorpusError:
         raise
-    except (UnidentifiedImageError, Image.DecompressionBombError):
+    except Image.DecompressionBombError:
+        # PIL's own limit, met before the size can be asked for.
+        raise CorpusError(f"{name}: more than 100 megapixels; refused") from None
+    except UnidentifiedImageError:
         raise CorpusError(f"{name}: not a picture in a known format") from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise CorpusError(f"{name}: damaged picture ({error})") from None

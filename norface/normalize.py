@@ -14,7 +14,6 @@ writes the index.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import torch
 
 from norface.critics.base import file_sha256
 from norface.data.normalized import TARGET_NAME, NormalizedSet, claim_set
+from norface.data.parts import parse_part
 from norface.data.records import FaceRecord
 from norface.data.shards import ShardFile, ShardIndex, write_index
 from norface.errors import ConfigError, CorpusError
@@ -184,10 +184,8 @@ def read_target(
 
 def choose_shards(index: ShardIndex, part: str) -> list[str]:
     """Shards of a part. Raises ConfigError for a part that is not I/N with 1 <= I <= N."""
-    found = re.fullmatch(r"(\d+)/(\d+)", part)
-    if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise ConfigError(f"part: found '{part}'; expected I/N with 1 <= I <= N, for example 3/16")
-    return list(rows_by_shard(index))[int(found[1]) - 1 :: int(found[2])]
+    number, count = parse_part(part)
+    return list(rows_by_shard(index))[number - 1 :: count]
 
 
 def rows_by_shard(index: ShardIndex) -> dict[str, np.ndarray]:

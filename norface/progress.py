@@ -16,7 +16,8 @@ class Progress:
         with Progress("render", total=1000, unit="picture") as progress:
             progress.advance(8, "loss 0.31")
 
-    On a terminal it draws one tqdm bar; in a log it prints a line every `every_s` seconds.
+    On a terminal it draws one tqdm bar; in a log it prints a line every `every_s` seconds. A total
+    of 0 is an unknown one.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class Progress:
             from tqdm import tqdm
 
             self._bar = tqdm(
-                total=total, initial=done, desc=name, unit=f" {unit}", dynamic_ncols=True
+                total=total or None, initial=done, desc=name, unit=f" {unit}", dynamic_ncols=True
             )
 
     def advance(self, count: int = 1, note: str = "") -> None:
@@ -47,6 +48,8 @@ class Progress:
     def line(self, note: str = "") -> str:
         """`render: 250/1000 pictures, 31.2/s, 0:24 left, loss 0.31`."""
         rate = (self.done - self._first) / max(time.monotonic() - self._started, 1e-9)
+        if not self.total:
+            return f"{self.name}: {self.done} {self.unit}s, {rate:.1f}/s"
         left = (self.total - self.done) / rate if rate > 0 else float("inf")
         clock = (
             f"{int(left // 60)}:{int(left % 60):02d} left"

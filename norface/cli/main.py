@@ -15,13 +15,14 @@ VERBS = {
     "quickstart": "everything below, small, on synthetic faces, with a report at the end",
     "synth": "write the embedded corpus of synthetic faces",
     "prepare": "a corpus or a folder of photographs => aligned shards",
-    "check": "counts, label rates and damaged files of shards",
+    "check": "counts, label rates and damaged files of shards, or of a corpus as it was handed out",
     "train": "train one stage: critic, nor or cla",
     "normalize": "shards x target identity => normalized shards",
     "export": "shards or a normalized set => a folder of pictures to release",
     "evaluate": "metrics from predictions",
     "crossval": "subject-exclusive cross-validation of the classifier",
     "track": "feed MLflow from run folders",
+    "bench": "speed and memory of loading, of the index and of preparation",
 }
 "Verb => its line in `norface --help`; the code of a verb is norface/cli/VERB.py."
 

@@ -15,12 +15,18 @@ are matched by name to the original faces in shards=FOLDER (default: shards/CORP
 set OUT/NAME/released-... beside lists of what was not matched. Nothing is detected or aligned.
 Where originals lack a picture, originals=FOLDER writes shards of those that have one.
 
+A stopped run goes on with the same command and loses one shard at most. `--part 3/16` does a
+sixteenth of the work, for 16 jobs that share OUT; the one that finishes last writes the index. What
+jobs have left undone, the same command without --part does. No byte depends on the number of jobs
+or processes.
+
 Example:
   norface prepare folder photos shards --workers 4
   norface prepare folder photos shards labels=labels.csv --side 128
   norface prepare rafdb RAF-DB shards/rafdb
   norface prepare affectnet AffectNet shards/affectnet classes=8 --workers 16
   norface prepare normalized rafdb RAF-DB-norm normalized/rafdb target=id1 shards=shards/rafdb
+  sbatch --array=0-15 slurm/prepare.sh disfa DISFA shards/disfa
 """
 
 from __future__ import annotations
@@ -28,9 +34,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from norface.cli.prepare_normalized import NORMALIZED, run_normalized
 from norface.data.corpora.base import READERS
+
+if TYPE_CHECKING:
+    from norface.data.preparation import Plan, Summary
 
 MOST_PROBLEMS = 20
 "Problems of a corpus that are printed."
@@ -75,6 +85,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
     parser.add_argument(
+        "--samples-per-shard",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="photographs in a shard (default: 1000)",
+    )
+    parser.add_argument(
+        "--part", default="1/1", metavar="I/N", help="the share of this job, for example 3/16"
+    )
+    parser.add_argument(
         "--dry-run", action="store_true", help="only count photographs and find the detector"
     )
 
@@ -87,12 +107,14 @@ def run(args: argparse.Namespace) -> int | None:
     from norface.config import load_config
     from norface.data.corpora.base import open_corpus
     from norface.data.detection import choose_detector
-    from norface.data.preparation import REJECTS, SHEET, PreparationConfig, prepare_shards
+    from norface.data.parts import parse_part
+    from norface.data.preparation import PreparationConfig, make_plan, prepare_shards
     from norface.errors import ConfigError
 
     if args.workers < 1:
         raise ConfigError(f"--workers {args.workers}: at least one process is needed")
-    names = ("side", "faces", "least_eye_distance")
+    parse_part(args.part)
+    names = ("side", "faces", "least_eye_distance", "samples_per_shard")
     config = load_config(
         PreparationConfig,
         overrides=[
@@ -100,26 +122,43 @@ def run(args: argparse.Namespace) -> int | None:
         ],
     )
     reader = open_corpus(args.corpus, args.root, args.options)
-    records = list(reader.read())
-    for problem in reader.problems[:MOST_PROBLEMS]:
+    choice = choose_detector(args.detector, args.weights)
+    plan = make_plan(reader.read(), config, choice)
+    problems = reader.problems
+    for problem in problems[:MOST_PROBLEMS]:
         print(f"not used: {problem.place}: {problem.what}", file=sys.stderr)
-    if len(reader.problems) > MOST_PROBLEMS:
-        print(f"... and {len(reader.problems) - MOST_PROBLEMS} more", file=sys.stderr)
+    if len(problems) > MOST_PROBLEMS:
+        print(f"... and {len(problems) - MOST_PROBLEMS} more", file=sys.stderr)
     for rule, count in reader.left_out.items():
         print(f"left out by rule: {count} {rule}", file=sys.stderr)
-    choice = choose_detector(args.detector, args.weights)
-    people = len({record.subject for record in records})
     print(
-        f"{len(records)} photographs of {people} subjects;"
+        f"{plan.samples} photographs of {plan.subjects} subjects;"
         f" detector: {choice.name}, {choice.weights}",
         file=sys.stderr,
     )
     if args.dry_run:
         return 0
-    summary = prepare_shards(records, args.out, config, choice, workers=args.workers)
-    print(
-        f"{summary.kept} of {len(records)} faces aligned at side {config.side} in {args.out};"
+    summary = prepare_shards(
+        reader.read(), args.out, plan, choice,
+        workers=args.workers, part=args.part, problems=problems,
+    )  # fmt: skip
+    print(describe(summary, plan, args))
+    return 0
+
+
+def describe(summary: Summary, plan: Plan, args: argparse.Namespace) -> str:
+    """The line that says what is there and where to look."""
+    from norface.data.preparation import REJECTS, SHEET
+
+    if summary.was_finished:
+        return f"{args.out}: was finished before with these settings; nothing was changed"
+    if not summary.finished:
+        return (
+            f"part {args.part} is done: {summary.kept} faces in {args.out}, {summary.rejected} left"
+            " out; the part that finishes last writes the index"
+        )
+    return (
+        f"{summary.kept} of {plan.samples} faces aligned at side {plan.config.side} in {args.out};"
         f" {summary.rejected} left out ({args.out / REJECTS}), {summary.noted} with a note;"
         f" look at {args.out / SHEET}"
     )
-    return 0

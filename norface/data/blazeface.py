@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from norface.data.alignment import fit_similarity, invert_matrix, move_points, warp_picture
-from norface.data.detection import Detection, FaceDetector
+from norface.data.detection import Detection, FaceDetector, box_overlap
 from norface.images import to_image
 from norface.models.mediapipe import (
     LEFT_EYE,
@@ -62,9 +62,9 @@ class MediaPipeDetector(FaceDetector):
                 for view in views
             ]
             for score, square in self._propose(crops, views):
-                if all(_overlap(_box(square), face.box) < OVERLAP for face in faces):
+                if all(box_overlap(_box(square), face.box) < OVERLAP for face in faces):
                     face = self._refine(pixels, *self._turn_upright(pixels, score, square))
-                    if face and all(_overlap(face.box, other.box) < OVERLAP for other in faces):
+                    if face and all(box_overlap(face.box, other.box) < OVERLAP for other in faces):
                         faces.append(face)
             if faces:
                 return sorted(faces, key=lambda face: -face.area)
@@ -90,7 +90,7 @@ class MediaPipeDetector(FaceDetector):
         found.sort(key=lambda pair: -pair[0])
         kept: list[tuple[float, np.ndarray]] = []
         for score, square in found:
-            if all(_overlap(_box(square), _box(other)) < OVERLAP for _, other in kept):
+            if all(box_overlap(_box(square), _box(other)) < OVERLAP for _, other in kept):
                 kept.append((score, square))
         return kept
 
@@ -105,7 +105,7 @@ class MediaPipeDetector(FaceDetector):
         crops = [np.rot90(crop, quarter) for quarter in range(4)]
         views = [_frame(np.roll(around, -quarter, 0), BlazeFace.SIDE) for quarter in range(4)]
         for other, turned in self._propose(crops, views):
-            if _overlap(_box(turned), _box(square)) > OVERLAP:
+            if box_overlap(_box(turned), _box(square)) > OVERLAP:
                 return other, turned
         return score, square
 
@@ -208,14 +208,3 @@ def _angle_deg(line: np.ndarray, other: np.ndarray) -> float:
 def _box(points: np.ndarray) -> tuple[float, float, float, float]:
     (left, top), (right, bottom) = points.min(0).tolist(), points.max(0).tolist()
     return left, top, right, bottom
-
-
-def _overlap(first: tuple[float, ...], second: tuple[float, ...]) -> float:
-    """Intersection over union of two boxes."""
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second))
-    return shared / (areas - shared)

@@ -43,6 +43,17 @@ class Detection:
         return float(np.linalg.norm(self.five_points[1] - self.five_points[0]))
 
 
+def box_overlap(first: tuple[float, ...], second: tuple[float, ...]) -> float:
+    """Intersection over union, 0..1, of two boxes (left, top, right, bottom)."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second))
+    return shared / (areas - shared)
+
+
 class FaceDetector(abc.ABC):
     """Finds faces and their five points."""
 

@@ -136,10 +136,15 @@ def read_index(folder: Path) -> tuple[pa.Table, dict[str, Any]]:
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
-    """The table in memory: words as categoricals, labels as float32 with NaN where unlabelled."""
+    """The table in memory: words as categoricals, labels as float32 with NaN where unlabelled.
+
+    Columns of numbers share the memory of the table and must not be written to. What is not shared
+    is freed on the way, where the caller does not hold the table.
+    """
     for number, name in enumerate(table.column_names):
         if name.startswith(LABELS):
             table = table.set_column(number, name, table[name].cast(pa.float32()))
         elif name in WORDS and not pa.types.is_dictionary(table[name].type):
             table = table.set_column(number, name, table[name].dictionary_encode())
-    return table.unify_dictionaries().to_pandas()
+    table = table.unify_dictionaries()
+    return table.to_pandas(split_blocks=True, self_destruct=True)

@@ -24,6 +24,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from norface.config import Config
 from norface.data.mixture import Mixture, shuffle
+from norface.data.remote import ShardPlace
+from norface.data.selecting import LabelKind, labelled_rows
 from norface.data.shards import ShardIndex
 from norface.errors import ConfigError, CorpusError, NorfaceError
 from norface.images import resize_pixels, to_image
@@ -34,8 +36,10 @@ from norface.training.seeding import sample_key, sample_rng
 class DataConfig(Config):
     """Which samples to read, and how."""
 
-    shards: list[Path] = Field(min_length=1)
-    "Folders of shards, read as one."
+    shards: list[ShardPlace] = Field(min_length=1)
+    "Folders of shards, read as one; also URLs (s3://bucket/shards), see norface.data.remote."
+    cache_folder: Path | None = None
+    "Where shards behind URLs are kept: a folder on a local disk that can hold what is read."
     workers: int = Field(0, ge=0)
     "Processes that read and decode beside each rank; 0 = in the training process itself."
     reader: Literal["index", "stream"] = "index"
@@ -47,6 +51,8 @@ class DataConfig(Config):
     "Only this official split (train, test); null = all."
     subjects: list[str] | None = None
     "Only these persons, each written corpus/subject; null = all."
+    labelled: LabelKind | None = None
+    "Only samples with a label of this kind (au, intensity, emotion); null = all."
 
     @field_validator("weights")
     @classmethod
@@ -63,7 +69,9 @@ class DataConfig(Config):
         persons = None
         if self.subjects is not None:
             persons = [parse_person(person) for person in self.subjects]
-        return ShardIndex.open(self.shards).select(persons, self.split)
+        index = ShardIndex.open(self.shards, cache=self.cache_folder)
+        where = None if self.labelled is None else labelled_rows(index, self.labelled)
+        return index.select(persons, self.split, where)
 
     def mix(self, index: ShardIndex) -> Mixture | None:
         """The mixture of `open`'s samples, or of a selection of them; None without weights."""

@@ -35,6 +35,7 @@ from norface.data.indexing import (
 )
 from norface.data.labels import EMOTIONS
 from norface.data.records import FaceRecord
+from norface.data.remote import local_folder
 from norface.data.tars import ShardFile, ShardHandles, scan_shard
 from norface.errors import CorpusError
 from norface.images import decode_jpeg
@@ -157,11 +158,16 @@ class ShardIndex:
         self._rows: pd.Index | None = None
 
     @classmethod
-    def open(cls, folders: str | Path | Sequence[str | Path]) -> ShardIndex:
-        """Open the index of one folder, or of several read as one. Raises CorpusError."""
+    def open(
+        cls, folders: str | Path | Sequence[str | Path], *, cache: str | Path | None = None
+    ) -> ShardIndex:
+        """Open the index of one folder, or of several read as one; of a URL through `cache`.
+
+        Raises CorpusError, ConfigError.
+        """
         if isinstance(folders, str | Path):
             folders = [folders]
-        paths = [Path(folder) for folder in folders]
+        paths = [local_folder(folder, cache, INDEX_NAME) for folder in folders]
         if not paths:
             raise CorpusError("no folder of shards was given")
         tables: list[pa.Table] = []
@@ -179,9 +185,16 @@ class ShardIndex:
             tables.append(
                 table.append_column("folder", pa.array(np.full(len(table), number, np.int16)))
             )
-        table = pa.concat_tables(tables, promote_options="default")
-        refuse_duplicates(table["key"], " + ".join(map(str, paths)))
-        return cls(to_frame(table), folders=paths, side=side, sizes=sizes, handles=ShardHandles())
+        del table
+        tables = [pa.concat_tables(tables, promote_options="default")]
+        if len(paths) > 1:
+            # Within a folder the writer of its index has looked for them.
+            refuse_duplicates(tables[0]["key"], " + ".join(map(str, paths)))
+        # What reading has left over: a third of the peak with a million rows.
+        pa.default_memory_pool().release_unused()
+        return cls(
+            to_frame(tables.pop()), folders=paths, side=side, sizes=sizes, handles=ShardHandles()
+        )
 
     def __len__(self) -> int:
         return len(self.table)

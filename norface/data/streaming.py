@@ -19,6 +19,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from norface.data.loader import DataConfig, Draw, GlobalBatchSampler, Loader, build_loader
 from norface.data.pairing import PairDataset
+from norface.data.remote import fetch_missing
 from norface.errors import CorpusError, NorfaceError
 from norface.images import decode_jpeg
 from norface.training.seeding import sample_key, sample_rng
@@ -75,7 +76,9 @@ class PairStream(IterableDataset[dict[str, Any]]):
         def urls() -> Iterator[dict[str, str]]:
             for epoch in range(2**31):
                 order = sample_rng(seed, epoch, self.start_step, "shards").permutation(len(paths))
-                yield from ({"url": str(paths[i])} for i in order[part::parts])
+                for i in order[part::parts]:
+                    fetch_missing(paths[i])
+                    yield {"url": str(paths[i])}
 
         shuffler = random.Random(sample_key(seed, part, self.start_step, "stream"))
         samples = webdataset.DataPipeline(

@@ -23,6 +23,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from norface.data.records import FaceRecord
+from norface.data.remote import fetch_missing
 from norface.errors import CorpusError
 
 BLOCK = tarfile.BLOCKSIZE
@@ -213,6 +214,7 @@ class _Handle:
     descriptor = -1
 
     def __init__(self, path: Path, expected: int):
+        fetch_missing(path)
         try:
             self.descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
             found = os.fstat(self.descriptor).st_size

@@ -107,7 +107,8 @@ def list_folds(config: CrossvalConfig) -> list[str]:
     from norface.training.stages.cla_folds import open_folds
 
     data = config.cla.data
-    names = [fold.name for fold in open_folds(data, ShardIndex.open(data.shards))]
+    index = ShardIndex.open(data.shards, cache=data.cache_folder)
+    names = [fold.name for fold in open_folds(data, index)]
     for wanted in config.only or []:
         if wanted not in names:
             raise ConfigError(f"only: found '{wanted}'; there are: {', '.join(names)}")

@@ -42,6 +42,10 @@ def read_list(path):
         return {row["path"].rsplit("/", 1)[-1]: row for row in csv.DictReader(file)}
 
 
+def names_of(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
 def digests(folder):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
@@ -200,33 +204,17 @@ def test_a_folder_without_a_single_face_says_where_the_reasons_are(tmp_path, cap
     assert prepare(root, tmp_path / "out") == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert "none of 1 photographs was kept" in error and "a.jpg: not a picture" in error
-    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == [
-        "notes.csv",
-        "rejects.csv",
-    ]
+    assert names_of(tmp_path / "out") == ["notes.csv", "rejects.csv"]
 
 
 def test_a_finished_folder_is_not_written_over(photos, tmp_path, capsys):
     assert prepare(photos, tmp_path / "out") == 0
     before = digests(tmp_path / "out")
-    assert prepare(photos, tmp_path / "out") == 2
-    assert "already holds finished shards" in capsys.readouterr().err
+    assert prepare(photos, tmp_path / "out") == 0
+    assert "was finished before" in capsys.readouterr().out
+    assert prepare(photos, tmp_path / "out", "--side", "64") == 2
+    assert "already holds finished shards with side 256, not 64" in capsys.readouterr().err
     assert digests(tmp_path / "out") == before
-
-
-def test_a_stopped_preparation_goes_on_to_the_same_bytes(photos, tmp_path):
-    from norface.data.corpora.base import open_corpus
-    from norface.data.detection import choose_detector
-    from norface.data.preparation import PreparationConfig, prepare_shards
-
-    config = PreparationConfig(side=64, samples_per_shard=1)
-    records, choice = list(open_corpus("folder", photos).read()), choose_detector("mediapipe")
-    prepare_shards(records, tmp_path / "whole", config, choice)
-    prepare_shards(records[:2], tmp_path / "stopped", config, choice)
-    # As a kill leaves it: whole shards, no index.
-    (tmp_path / "stopped" / "index.parquet").unlink()
-    prepare_shards(records, tmp_path / "stopped", config, choice)
-    assert digests(tmp_path / "stopped") == digests(tmp_path / "whole")
 
 
 def test_a_dry_run_counts_and_writes_nothing(photos, tmp_path, capsys):

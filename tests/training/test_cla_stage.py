@@ -155,6 +155,23 @@ def test_two_ranks_of_half_the_batch_are_one_rank(corpus, make_config):
                 assert left[name] == pytest.approx(right[name], abs=1e-5)
 
 
+@pytest.mark.parametrize("task", ["au", "emotion"])
+def test_two_ranks_mix_the_partners_that_one_rank_mixes(task, make_config):
+    common = [f"task={task}", "mix.mixup=1", "mix.cutmix=1", "epochs=1"]
+    one = make_config("name=one", *common)
+    two = make_config("name=two", *common, "trainer.batch_per_rank=4")
+    plain = make_config("name=plain", f"task={task}", "epochs=1")
+    finish(one, 1, stage=ClaStage)
+    finish(two, 2, stage=ClaStage)
+    finish(plain, 1, stage=ClaStage)
+    first, second, other = (
+        [line["loss"] for line in read_metrics(c.root / c.name) if "loss" in line]
+        for c in (one, two, plain)
+    )
+    assert first == pytest.approx(second, abs=1e-4)
+    assert first != pytest.approx(other, abs=1e-2)
+
+
 @pytest.mark.parametrize(
     ("task", "targets"),
     [("intensity", {"AU1", "AU12"}), ("emotion", {"neutral", "happiness"})],

@@ -80,7 +80,7 @@ class ClaStage(Stage):
         self.config, self.backend = config, backend
         data = config.data
         refuse_both(data.normalized, data.features)
-        index = ShardIndex.open(data.shards).select(split=data.split)
+        index = ShardIndex.open(data.shards, cache=data.cache_folder).select(split=data.split)
         self.fold = choose_fold(data, index)
         self.targets = choose_targets(config, index)
         self.labels = read_labels(config.task, self.targets, index)

@@ -12,6 +12,7 @@ from norface.config import Config
 from norface.data.augment import AugmentConfig
 from norface.data.labels import ACTION_UNITS, DETECTION_UNITS, EMOTIONS, INTENSITY_UNITS, unit_name
 from norface.data.mixing import MixConfig
+from norface.data.remote import ShardPlace
 from norface.data.shards import ShardIndex
 from norface.data.streams import Protocol
 from norface.errors import CorpusError
@@ -25,8 +26,10 @@ Task = Literal["au", "intensity", "emotion"]
 class ClaDataConfig(Config):
     """Faces, their normalized sets, and who tests."""
 
-    shards: list[Path] = Field([], validate_default=False, min_length=1)
-    "Folders of shards with the original faces, read as one."
+    shards: list[ShardPlace] = Field([], validate_default=False, min_length=1)
+    "Folders of shards with the original faces, read as one; also URLs, see norface.data.remote."
+    cache_folder: Path | None = None
+    "Where shards behind URLs are kept: a folder on a local disk that can hold what is read."
     normalized: list[Path | list[Path]] = []
     """Normalized sets, K of them, one more stream each; {fold} in a path stands for the fold's
     name. A list in the list is one stream made of several sets, one a folder of `shards`."""

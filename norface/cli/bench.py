@@ -1,0 +1,112 @@
+"""Speed and memory on this machine: of loading, of the index, of preparation.
+
+  loading   decode, flip, to tensor from shards, against torchvision's ImageFolder with the same
+            pictures and workers; memory over an epoch
+  index     a large index opened in a new process: seconds, memory
+  prepare   preparation against the bare face detector, a core
+
+What is compared runs in turns, and a ratio is the median over the rounds: on a machine that does
+other work ratios can be trusted, rates cannot.
+
+Example:
+  norface bench loading --workers 4
+  norface bench loading shards --workers 4
+  norface bench index --samples 1000000
+  norface bench prepare photos --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Protocol
+
+
+class Result(Protocol):
+    """Numbers that can be printed for a script and for a person."""
+
+    def model_dump(self) -> dict[str, object]: ...
+    def describe(self) -> str: ...
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("what", choices=("loading", "index", "prepare"))
+    parser.add_argument(
+        "source",
+        nargs="?",
+        type=Path,
+        metavar="SHARDS|PHOTOS",
+        help="measure with these; else with synthetic faces, or portraits of scikit-image",
+    )
+    parser.add_argument("--workers", type=int, default=2, help="of loading (default: 2)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns (default: 3)")
+    parser.add_argument("--batch", type=int, default=64, help="of loading (default: 64)")
+    parser.add_argument(
+        "--pictures", type=int, default=2000, help="of loading, preparation 50th (default: 2000)"
+    )
+    parser.add_argument(
+        "--samples",
+        type=int,
+        help="of the index (default: 1000000) or of the epoch (default: 100000)",
+    )
+    parser.add_argument("--side", type=int, default=256, help="of pictures (default: 256)")
+    parser.add_argument("--json", action="store_true", help="print the numbers as json")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and print."""
+    from norface.errors import ConfigError
+
+    for name in ("workers", "rounds", "batch", "pictures", "samples", "side"):
+        value, least = getattr(args, name), 0 if name == "workers" else 1
+        if value is not None and value < least:
+            raise ConfigError(f"--{name} {value}: at least {least} is needed")
+    with tempfile.TemporaryDirectory(prefix="norface-bench-") as place:
+        measure = {"loading": run_loading, "index": run_index, "prepare": run_prepare}[args.what]
+        results = measure(args, Path(place))
+    if args.json:
+        print(json.dumps({name: one.model_dump() for name, one in results.items()}, indent=2))
+    else:
+        print("\n".join(one.describe() for one in results.values()))
+    return 0
+
+
+def run_loading(args: argparse.Namespace, place: Path) -> dict[str, Result]:
+    """Rates of loading and memory over an epoch."""
+    from norface.bench.epoch import bench_epoch
+    from norface.bench.loading import bench_loading, write_faces
+
+    shards = args.source
+    if shards is None:
+        shards = place / "shards"
+        write_faces(shards, pictures=args.pictures, side=args.side)
+    rates = bench_loading(
+        shards, place / "files", workers=args.workers, rounds=args.rounds, batch=args.batch
+    )
+    samples = args.samples or 100_000
+    epoch = bench_epoch(shards, place / "epoch", samples=samples, batch=args.batch)
+    return {"loading": rates, "epoch": epoch}
+
+
+def run_index(args: argparse.Namespace, place: Path) -> dict[str, Result]:
+    """Opening an index."""
+    from norface.bench.index import bench_index
+
+    samples = args.samples or 1_000_000
+    return {"index": bench_index(place / "index", samples=samples, rounds=args.rounds)}
+
+
+def run_prepare(args: argparse.Namespace, place: Path) -> dict[str, Result]:
+    """Preparation beside its detector."""
+    from norface.bench.preparing import bench_preparation, write_portraits
+    from norface.data.detection import choose_detector
+
+    choice, photos, count = choose_detector("auto"), args.source, max(args.pictures // 50, 1)
+    if photos is None:
+        photos = place / "photos"
+        write_portraits(photos, count)
+    rates = bench_preparation(photos, choice, photographs=count, rounds=args.rounds)
+    return {"prepare": rates}
