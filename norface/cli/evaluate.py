@@ -59,7 +59,8 @@ def run(args: argparse.Namespace) -> None:
 def predict_if_needed(folder: Path) -> Path:
     """The predictions of a run folder of stage `cla`, made now where they are not there."""
     from norface.config import load_config
-    from norface.evaluation.protocols import PREDICTIONS_FILE, predict_fold
+    from norface.evaluation.collecting import PREDICTIONS_FILE
+    from norface.evaluation.protocols import predict_fold
     from norface.training.stages.cla_config import ClaConfig
 
     if (folder / PREDICTIONS_FILE).exists():

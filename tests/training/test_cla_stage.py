@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from marked_faces import stage_options, write_corpus
+from marked_faces import write_corpus
 from ranks import finish
 from safetensors.torch import load_file
 
@@ -18,8 +16,9 @@ from norface.config import load_config
 from norface.data.loader import Draw
 from norface.data.shards import ShardIndex
 from norface.errors import ConfigError
+from norface.evaluation.crossval_config import CrossvalConfig
 from norface.evaluation.predictions import read_predictions
-from norface.evaluation.protocols import CrossvalConfig, predict_fold
+from norface.evaluation.protocols import predict_fold
 from norface.models.classifier import load_classifier
 from norface.tracking import read_metrics
 from norface.training.run import run_stage
@@ -184,61 +183,6 @@ def test_the_other_tasks_train_and_predict(task, targets, make_config):
     assert set(table["target"]) == targets
     if task == "emotion":
         assert table.groupby("key")["score"].sum().to_numpy() == pytest.approx(1, abs=1e-5)
-
-
-def test_crossval_compares_settings_and_trains_nothing_twice(corpus, tmp_path, capsys):
-    index = ShardIndex.open(corpus / "shards")
-    keys = index.table["key"].to_numpy(str)
-    np.savez(tmp_path / "critics.npz", keys=keys, features=index.labels("au", [1, 12]))
-    options = [
-        "cla." + text
-        for text in stage_options(corpus / "shards", tmp_path)
-        if not text.startswith(("root", "tracking"))
-    ]
-    words = ["crossval", *options, "cla.epochs=1", f"root={tmp_path}", "tracking.mlflow=false"]
-    words += ["settings.without=null", f"settings.features={tmp_path / 'critics.npz'}"]
-    assert main([*words, "only=[test=part2]"]) == 0
-    assert "4 folds are not trained yet" in capsys.readouterr().out
-    assert main(words) == 0
-    text = capsys.readouterr().out
-    assert "features - without" in text
-    result = json.loads((tmp_path / "crossval" / "crossval.json").read_text())
-    assert list(result["settings"]) == ["without", "features"]
-    assert result["settings"]["without"]["frames"] == 72
-    paths = sorted((tmp_path / "crossval").glob("without/seed0/*/predictions.parquet"))
-    tables = pd.concat(map(pd.read_parquet, paths))
-    assert sorted(tables["key"].unique()) == sorted(keys)
-    before = [path.stat().st_mtime_ns for path in paths]
-    assert main(words) == 0
-    assert [path.stat().st_mtime_ns for path in paths] == before
-
-
-@pytest.mark.slow
-def test_folds_trained_at_once_predict_what_they_predict_one_after_the_other(
-    corpus, tmp_path, capsys
-):
-    options = [
-        "cla." + text
-        for text in stage_options(corpus / "shards", tmp_path)
-        if not text.startswith(("root", "tracking"))
-    ]
-    for processes in (1, 2):
-        root = tmp_path / str(processes)
-        words = ["crossval", *options, "cla.epochs=1", f"root={root}", "tracking.mlflow=false"]
-        assert main([*words, f"processes={processes}"]) == 0
-    tables = [
-        pd.concat(map(pd.read_parquet, sorted((tmp_path / n).rglob("predictions.parquet"))))
-        for n in ("1", "2")
-    ]
-    assert list(tables[0]["key"]) == list(tables[1]["key"])
-    np.testing.assert_allclose(tables[0]["score"], tables[1]["score"], atol=1e-5)
-    logs = sorted((tmp_path / "2").rglob("log.txt"))
-    assert len(logs) == 3 and all("cla:" in log.read_text() for log in logs)
-    # A fold that cannot be trained ends the whole in one line.
-    words = ["crossval", *options, f"root={tmp_path / '3'}", "tracking.mlflow=false"]
-    capsys.readouterr()
-    assert main([*words, "processes=2", "settings.bad=/nowhere"]) == 2
-    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("norface crossval: /nowhere")
 
 
 def test_layers_below_learn_more_slowly(backend, make_config):
