@@ -3,14 +3,14 @@
 # after them that summarizes.
 #
 #   slurm/crossval.sh CONFIG [key=value ...]
-#   SBATCH="--gpus-per-node=1 --cpus-per-task=8 --time=24:00:00" slurm/crossval.sh configs/cla/bp4d.yaml ...
+#   SBATCH="--gpus-per-node=1 --cpus-per-task=8 --time=24:00:00" slurm/crossval.sh CONFIG ...
 #
-# Started on a login node (or by sbatch, as a small job) it counts the folds, submits both and prints
-# their ids. SBATCH holds options of the folds' jobs; several nodes or GPUs of one job share its fold.
-# Paths are relative to where it was called. NORFACE_AT_ONCE limits how many folds run at once (all).
-# A preempted, time-limited or node-failed fold is requeued and goes on from its last checkpoint; when
-# one fails, the summary is cancelled, and the same command again trains only what is missing.
-# NORFACE_RANKS_PER_NODE, NORFACE_VENV and NORFACE_ROOT are those of pretrain_nor.sh.
+# Started on a login node (or by sbatch, as a small job) it counts the folds, submits both and
+# prints their ids. SBATCH holds options of the folds' jobs; the nodes and GPUs of a job share its
+# fold. Paths are relative to where it was called. NORFACE_AT_ONCE limits how many folds run at once
+# (all). A preempted, time-limited or node-failed fold is requeued and goes on from its last
+# checkpoint; when one fails, the summary is cancelled, and the same command again trains only what
+# is missing. NORFACE_RANKS_PER_NODE, NORFACE_VENV and NORFACE_ROOT are those of pretrain_nor.sh.
 #SBATCH --job-name=crossval
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
@@ -22,11 +22,12 @@ set -uo pipefail
 
 # Slurm runs a copy of this file from its spool, so the project is found through the job.
 project_root() {
-    local script=${BASH_SOURCE[0]}
-    if [[ ${SLURM_JOB_ID:-} ]]; then
-        script=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *Command=\([^ ]*\).*/\1/p' | head -n 1)
+    local script=${BASH_SOURCE[0]} job=${SLURM_JOB_ID:-}
+    if [[ $job ]]; then
+        script=$(scontrol show job "$job" | sed -n 's/^ *Command=\([^ ]*\).*/\1/p' | head -n 1)
     fi
-    for root in "${NORFACE_ROOT:-}" "$(cd "$(dirname "$script")/.." && pwd)" "${SLURM_SUBMIT_DIR:-}"; do
+    script=$(cd "$(dirname "$script")/.." && pwd)
+    for root in "${NORFACE_ROOT:-}" "$script" "${SLURM_SUBMIT_DIR:-}"; do
         if [[ -f $root/slurm/common.sh ]]; then echo "$root"; return; fi
     done
 }

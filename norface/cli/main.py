@@ -21,6 +21,7 @@ VERBS = {
     "export": "shards or a normalized set => a folder of pictures to release",
     "evaluate": "metrics from predictions",
     "crossval": "subject-exclusive cross-validation of the classifier",
+    "paper": "a table of the paper, ours beside the printed numbers",
     "track": "feed MLflow from run folders",
     "bench": "speed and memory of loading, of the index and of preparation",
 }

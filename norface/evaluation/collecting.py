@@ -19,15 +19,15 @@ FOLD_FILE = "fold.json"
 'What a fold took: {"seconds"}.'
 
 
-def collect(config: CrossvalConfig) -> dict[str, Any]:
-    """Read every fold's predictions and write crossval.json once all are there.
-
-    Returns its contents, or {"missing": [folds]}.
-    """
-    names = list_folds(config)
+def read_folds(
+    config: CrossvalConfig,
+) -> tuple[dict[str, dict[str, list[pd.DataFrame]]], dict[str, list[float]], list[str]]:
+    """Setting => fold => its predictions, one table a seed; setting => seconds of each fold; and
+    the names of the folds that are not there."""
     tables: dict[str, dict[str, list[pd.DataFrame]]] = {}
     seconds: dict[str, list[float]] = {}
     missing = []
+    names = list_folds(config)
     for setting in config.settings:
         folds = tables.setdefault(setting, {})
         for fold in names:
@@ -40,6 +40,15 @@ def collect(config: CrossvalConfig) -> dict[str, Any]:
                 folds.setdefault(fold, []).append(read_predictions(folder / PREDICTIONS_FILE)[0])
                 about = json.loads((folder / FOLD_FILE).read_text(encoding="utf-8"))
                 seconds.setdefault(setting, []).append(about.get("seconds", float("nan")))
+    return tables, seconds, missing
+
+
+def collect(config: CrossvalConfig) -> dict[str, Any]:
+    """Read every fold's predictions and write crossval.json once all are there.
+
+    Returns its contents, or {"missing": [folds]}.
+    """
+    tables, seconds, missing = read_folds(config)
     if missing:
         return {"missing": missing}
     result = summarize_settings(tables, config.cla.task)

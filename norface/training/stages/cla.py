@@ -243,21 +243,28 @@ class ClaStage(Stage):
             self.best_weights = copy.deepcopy(self._weights())
         return {name: values["mean"] for name, values in found.items()}
 
-    def predict(self, part: str = "test") -> pd.DataFrame:
-        """Predictions of every sample of a part exactly once, the same on all ranks."""
-        rows = self.rows[part]
-        mine = every_sample_once(len(rows), self.backend.rank, self.backend.world_size)
+    def answers(
+        self, part: str
+    ) -> Iterator[tuple[np.ndarray, torch.Tensor, list[RouterStatistics]]]:
+        """(rows, logits, routers) of this rank's share of a part, a batch at a time."""
+        mine = every_sample_once(len(self.rows[part]), self.backend.rank, self.backend.world_size)
         dataset, batch = self._dataset(part, augmented=False), self.config.trainer.batch_per_rank
         loader = build_loader(
             dataset, batches_once(mine, batch=max(batch, 32)), workers=self.config.data.workers
         )
         self.bare.eval()
+        for read in loader:
+            with torch.no_grad():
+                logits, routers = self._answer(self.bare, read, None)
+            yield read["row"].numpy(), logits.float(), routers
+
+    def predict(self, part: str = "test") -> pd.DataFrame:
+        """Predictions of every sample of a part exactly once, the same on all ranks."""
+        rows = self.rows[part]
         found, scores = [np.zeros(0, np.int64)], [np.zeros((0, len(self.targets)), np.float32)]
-        with torch.no_grad():
-            for read in loader:
-                logits, _ = self._answer(self.bare, read, None)
-                found.append(read["row"].numpy())
-                scores.append(self._to_scores(logits.float()).cpu().numpy())
+        for some, logits, _ in self.answers(part):
+            found.append(some)
+            scores.append(self._to_scores(logits).cpu().numpy())
         gathered = self.backend.gather_objects((np.concatenate(found), np.concatenate(scores)))
         every_row = np.concatenate([part_rows for part_rows, _ in gathered])
         table = self._tabulate(
