@@ -108,8 +108,8 @@ def summarize(folds: Folds, task: str) -> dict[str, Any]:
 
     {"metric", "mean": interval, "targets": {target: interval}, "folds": {fold: {target: value,
     "mean": value}} (mean over seeds), "others": {metric: mean}, "never_present": {fold: [targets]},
-    "frames", "persons", "seeds", "seed_means": [mean of a seed], "confusion" (emotion; all folds
-    and seeds)}. Raises CorpusError for samples that are tested twice (`check_folds`).
+    "frames" (with a label), "persons", "seeds", "seed_means": [mean of a seed], "confusion"
+    (emotion; all folds and seeds)}. Raises CorpusError for samples that are tested twice.
     """
     check_folds(folds)
     metric = MAIN_METRIC[task]
@@ -142,7 +142,7 @@ def summarize(folds: Folds, task: str) -> dict[str, Any]:
             for name, table in zip(sorted(folds), first, strict=True)
             if task == "au" and (absent := _absent_units(table))
         },
-        "frames": sum(table["key"].nunique() for table in first),
+        "frames": sum(table["key"][table["truth"].notna()].nunique() for table in first),
         "persons": len(set().union(*(set(persons_of(table)) for table in first))),
         "seeds": len(next(iter(folds.values()))),
         "seed_means": [

@@ -90,6 +90,7 @@ class Comparison:
             for line in block.lines:
                 for column in block.columns:
                     paper, ours = line.paper.get(column), line.ours.get(column)
+                    difference = None if paper is None or ours is None else ours - paper
                     low, high = line.interval if line.interval and column == MEAN else (None, None)
                     yield {
                         "table": self.name,
@@ -101,7 +102,7 @@ class Comparison:
                         "ours": ours,
                         "low": low,
                         "high": high,
-                        "difference": None if None in (paper, ours) else ours - paper,  # type: ignore[operator]
+                        "difference": difference,
                         "setting": line.setting,
                     }
 

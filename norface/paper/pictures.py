@@ -15,6 +15,7 @@ from norface.paper.config import STAND_IN, ExperimentPlace, PaperConfig
 from norface.paper.experiments import SUFFIX, build_crossval, find_place, train_settings
 from norface.report.figures import INK
 from norface.tracking import replacing
+from norface.training.stages.cla_config import ClaConfig
 
 COLUMNS = 8
 "Faces of a picture, of as many persons."
@@ -95,7 +96,7 @@ def draw_fig8(config: PaperConfig) -> list[Path]:
     return paths
 
 
-def read_routing(config, folder: Path) -> tuple[list[str], np.ndarray]:  # type: ignore[no-untyped-def]
+def read_routing(config: ClaConfig, folder: Path) -> tuple[list[str], np.ndarray]:
     """Targets and their mean gates (targets, m) of M_o, over test pictures that show the target."""
     from norface.training.backends.base import build_backend
     from norface.training.stages.cla import ClaStage

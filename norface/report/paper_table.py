@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from norface.paper.compare import Block, Comparison, Line
@@ -166,7 +167,7 @@ def escape_latex(text: str) -> str:
 def draw_comparison(comparison: Comparison) -> Figure:
     """Bars, the paper's grey beside ours: units of our rows, or one pair a row."""
     blocks = comparison.blocks
-    figure = Figure(figsize=(9.0, 2.8 * len(blocks)), layout="constrained")
+    figure = Figure(figsize=(9.0, 2.0 * len(blocks)), layout="constrained")
     for block, axes in zip(
         blocks, figure.subplots(len(blocks), 1, squeeze=False)[:, 0], strict=True
     ):
@@ -189,10 +190,12 @@ def draw_comparison(comparison: Comparison) -> Figure:
     return figure
 
 
-def draw_bars(axes, labels: Sequence[str], bars: dict[str, list[float | None]]) -> None:  # type: ignore[no-untyped-def]
+def draw_bars(axes: Axes, labels: Sequence[str], bars: dict[str, list[float | None]]) -> None:
     """Groups of bars with their numbers; what is absent leaves its place empty."""
     there = {name: values for name, values in bars.items() if any(v is not None for v in values)}
     width = 0.8 / max(len(there), 1)
+    ours = [name for name in there if not name.endswith("paper")]
+    colours = {name: COLOURS[0] for name in there} | dict(zip(ours, COLOURS[1:], strict=False))
     for number, (name, values) in enumerate(there.items()):
         for place, value in enumerate(values):
             if value is None:
@@ -201,7 +204,7 @@ def draw_bars(axes, labels: Sequence[str], bars: dict[str, list[float | None]]) 
             label = (
                 name if place == next(i for i, v in enumerate(values) if v is not None) else None
             )
-            axes.bar(x, value, width * 0.92, color=COLOURS[number % len(COLOURS)], label=label)
+            axes.bar(x, value, width * 0.92, color=colours[name], label=label)
             text = f"{value:.2f}" if value < 10 else f"{value:.1f}"
             axes.text(x, value, text, ha="center", va="bottom", fontsize=6, color=INK)
     axes.set_xticks(range(len(labels)), labels, fontsize=7)

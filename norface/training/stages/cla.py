@@ -106,7 +106,7 @@ class ClaStage(Stage):
                 absent = check_labels(
                     self.labels[rows], self.targets, config.task, part=part, fold=self.fold.name
                 )
-                if absent:
+                if absent and part == "train":
                     _log.warning(
                         "fold '%s': %s never occur among its %s subjects",
                         self.fold.name, ", ".join(absent), part,
