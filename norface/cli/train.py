@@ -1,4 +1,5 @@
-"""Train one stage: critic, nor (the normalization network) or cla (the classifier).
+"""Train one stage: mae (masked pre-training of the face encoder), critic (judges of the synthetic
+world), nor (the normalization network) or cla (the classifier).
 
 Example:
     norface train nor -c configs/nor/pretrain.yaml data.workers=4 trainer.images=200000

@@ -25,6 +25,9 @@ class ClassifierConfig(Config):
     extractor: Literal["vit", "conv"] = "vit"
     "E_f, shared by all streams: a vision transformer, or a small network for small budgets."
     vit: VitConfig = VitConfig()
+    extractor_weights: Path | None = None
+    """What E_f starts from, for extractor vit: a file of `norface train mae`, of MAE, MAE-Face or
+    timm (models/weights.py); null = fresh weights."""
     conv: ConvConfig = ConvConfig()
     moe: MoEConfig = MoEConfig()
     "Every MoE block."

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field, field_validator
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from norface.config import Config
 
@@ -51,6 +52,7 @@ class FacialDecoder(nn.Module):
             )
         self.norm = build_norm(last, config.group_width)
         self.painter = TargetPainter(config) if config.output == "target" else None
+        self.gradient_checkpointing = False
         if self.painter is None:
             self.leave = nn.Conv2d(last, 3, 3, padding=1)
 
@@ -60,7 +62,10 @@ class FacialDecoder(nn.Module):
         maps = self.enter(tokens.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2))
         seen = []
         for stage in self.stages:
-            maps = stage(maps)
+            if self.gradient_checkpointing and self.training:
+                maps = checkpoint(stage, maps, use_reentrant=False)
+            else:
+                maps = stage(maps)
             seen.append(maps)
         finest = F.silu(self.norm(maps))
         if self.painter is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from pydantic import Field
 from timm.layers import Mlp
+from timm.models import checkpoint_seq
 from timm.models.vision_transformer import Block
 from torch import nn
 
@@ -46,12 +47,15 @@ class ExpressionMerging(nn.Module):
             )
         )
         self.last_norm = nn.LayerNorm(width, eps=1e-6)
+        self.gradient_checkpointing = False
         choose_attention(self, tokens)
 
     def forward(self, original: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """e_o, e_t (N, P, L) => e_n (N, P, L)."""
         fused = self.fuse(original, target)
         fused = fused + self.mlp(self.norm(fused))
+        if self.gradient_checkpointing and self.training:
+            return self.last_norm(checkpoint_seq(self.blocks, fused))
         return self.last_norm(self.blocks(fused))
 
     def fuse(self, original: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -107,6 +107,15 @@ class Normalizer(nn.Module):
         """Eq. 1: images (N, 3, S, S), -1..1 => tokens (N, P, L)."""
         return self.encoder(images)
 
+    def set_gradient_checkpointing(self, on: bool) -> None:
+        """Whether the backward pass recomputes the blocks of E_s (a transformer), EMM and D_f."""
+        if isinstance(self.encoder, FaceEncoder):
+            self.encoder.vit.set_grad_checkpointing(
+                on or self.encoder.config.gradient_checkpointing
+            )
+        self.merging.gradient_checkpointing = on
+        self.decoder.gradient_checkpointing = on
+
     @property
     def looks_alike(self) -> bool:
         """Whether originals and targets are encoded the same way, as in the paper."""

@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
+from timm.models import checkpoint_seq
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -85,3 +86,21 @@ class FaceEncoder(nn.Module):
         """images (N, 3, S, S), -1..1 => tokens (N, P, L)."""
         tokens = self.vit.forward_features(images * self.scale + self.shift)
         return tokens[:, self.vit.num_prefix_tokens :]
+
+    def encode_visible(self, images: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+        """Only some patches go through the blocks, as a masked auto-encoder wants it.
+
+        images (N, 3, S, S), -1..1, and positions (N, K), int64, counted row by row => tokens
+        (N, K, L) in the order of `visible`; with a class token (N, 1 + K, L), that one first.
+        """
+        vit = self.vit
+        assert vit.pos_embed is not None
+        prefix = vit.num_prefix_tokens
+        tokens = vit.patch_embed(images * self.scale + self.shift) + vit.pos_embed[:, prefix:]
+        tokens = tokens.gather(1, visible[:, :, None].expand(-1, -1, tokens.shape[2]))
+        if vit.cls_token is not None:
+            first = vit.cls_token + vit.pos_embed[:, :prefix]
+            tokens = torch.cat([first.expand(len(tokens), -1, -1), tokens], dim=1)
+        if vit.grad_checkpointing and self.training:
+            return vit.norm(checkpoint_seq(vit.blocks, tokens))
+        return vit.norm(vit.blocks(tokens))

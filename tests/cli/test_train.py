@@ -43,7 +43,7 @@ def test_a_dry_run_shows_the_config_the_steps_and_the_folder_and_starts_nothing(
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["train", "mae"], "unknown stage 'mae'; there are: nor, cla, critic"),
+        (["train", "mea"], "unknown stage 'mea'; there are: mae, nor, cla, critic"),
         (["train", "tiny", "widht=3"], "did you mean 'width'?"),
         (["train", "tiny", "-c", "absent.yaml"], "absent.yaml: no such config file"),
     ],

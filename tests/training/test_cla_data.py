@@ -11,6 +11,9 @@ from marked_faces import write_corpus, write_normalized
 from norface.data.loader import Draw
 from norface.data.shards import ShardIndex
 from norface.errors import ConfigError, CorpusError
+from norface.models.classifier import load_classifier
+from norface.models.vit import FaceEncoder, VitConfig
+from norface.models.weights import save_encoder
 from norface.training.stages.cla import ClaStage
 from norface.training.stages.cla_folds import open_folds
 
@@ -126,3 +129,30 @@ def test_one_emotion_among_the_train_subjects_is_refused(backend, make_config, t
     with pytest.raises(CorpusError, match="1 emotions are labelled; recognition needs two"):
         shards = write_corpus(tmp_path / "one", absent=(12,))
         ClaStage(make_config(f"data.shards=[{shards}]", "task=emotion"), backend)
+
+
+def test_extractor_starts_from_weights_that_saw_no_test_subject(
+    corpus, backend, make_config, tmp_path
+):
+    sizes = VitConfig(side=16, patch=4, width=16, depth=1, heads=2)
+    before, vit = FaceEncoder(sizes).eval(), "model.vit={side: 16, patch: 4, width: 16, depth: 1"
+    options = ["model.extractor=vit", vit + ", heads: 2}"]
+    clean, leaky = tmp_path / "clean.safetensors", tmp_path / "leaky.safetensors"
+    save_encoder(before, clean, source="x", persons=[("celeba", "7")], images=0)
+    stage = ClaStage(make_config(*options, f"model.extractor_weights={clean}"), backend)
+    faces = torch.rand(2, 3, 16, 16) * 2 - 1
+    torch.testing.assert_close(stage.bare.extractor.encoder(faces), before(faces))
+    # What is saved says the path, and is read without the file.
+    stage.export(tmp_path)
+    clean.unlink()
+    model, _ = load_classifier(tmp_path / "classifier.safetensors")
+    assert model.config.extractor_weights == clean
+
+    tested = stage.fold.test[0]
+    save_encoder(before, leaky, source="x", persons=[tested], images=0)
+    leak = [*options, f"model.extractor_weights={leaky}"]
+    with pytest.raises(CorpusError, match=f"trained on faces of 1 test subjects.*{tested[1]}"):
+        ClaStage(make_config(*leak), backend)
+    ClaStage(make_config(*leak, "data.protocol=paper"), backend)
+    with pytest.raises(ConfigError, match="only for model.extractor=vit"):
+        ClaStage(make_config(f"model.extractor_weights={leaky}"), backend)

@@ -17,6 +17,8 @@ from norface.errors import ConfigError
 from norface.images import encode_jpeg, write_png
 from norface.models.face_networks import FaceNetworkConfig, build_face_network
 from norface.models.normalizer import load_generator
+from norface.models.vit import FaceEncoder, VitConfig
+from norface.models.weights import save_encoder
 from norface.training.backends.base import BackendConfig, build_backend
 from norface.training.stages.nor import NorConfig, NorStage
 from norface.training.stages.nor_config import TargetPool
@@ -252,6 +254,48 @@ def test_export_is_the_averaged_generator_and_names_everyone_it_saw(make_config,
         wider = copy.deepcopy(NETWORKS["normalizer"])
         wider["encoder"]["depth"] = 2
         NorStage(make_config(**changes, normalizer=wider), backend)
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_encoder_starts_from_weights_that_were_trained_before(
+    make_config, backend, tmp_path, capsys, suffix
+):
+    sizes = VitConfig(
+        **NETWORKS["normalizer"]["encoder"], mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4)
+    )
+    before, path = FaceEncoder(sizes), tmp_path / f"encoder.{suffix}"
+    if suffix == "pth":
+        torch.save({"model": before.vit.state_dict()}, path)
+    else:
+        save_encoder(before, path, source="x", persons=[("celeba", "7")], images=0)
+    normalizer = copy.deepcopy(NETWORKS["normalizer"])
+    with pytest.raises(ConfigError, match="normalizer.encoder.mean"):
+        NorStage(make_config(encoder_weights=path), backend)
+    normalizer["encoder"] |= {"mean": sizes.mean, "std": sizes.std}
+    stage = NorStage(make_config(encoder_weights=path, normalizer=normalizer), backend)
+    faces = torch.rand(2, 3, SIDE, SIDE) * 2 - 1
+    for encoder in (stage.generator.encoder, stage.average.model.encoder):
+        torch.testing.assert_close(encoder(faces), before(faces))
+    assert "matched     18 tensors" in capsys.readouterr().out
+    # Whom the encoder saw, the generator saw: sets made with it are kept from their folds.
+    assert (("celeba", "7") in stage.persons) == (suffix == "safetensors")
+    with pytest.raises(ConfigError, match="no transformer comes with the package"):
+        NorStage(make_config(encoder_weights="packaged", normalizer=normalizer), backend)
+
+
+def test_recomputing_in_the_backward_pass_changes_no_bit(make_config, backend):
+    stages = [NorStage(make_config(gradient_checkpointing=on), backend) for on in (False, True)]
+    for stage in stages:
+        train(stage, 0, 2)
+    assert stages[1].generator.decoder.gradient_checkpointing
+    assert_equal(stages[0].state_dict(), stages[1].state_dict())
+
+
+def test_cost_of_every_network_is_told_at_the_start(make_config, backend, capsys):
+    NorStage(make_config(), backend)
+    lines = capsys.readouterr().out.splitlines()
+    names = ["E_s", "EMM", "D_f", "F_nor", "D_res"]
+    assert [line.split()[0] for line in lines] == ["network", *names]
 
 
 def test_targets_come_from_the_pool_only(make_config, backend):

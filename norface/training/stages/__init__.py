@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from norface.training.stage import Stage, StageConfig
 
 STAGES = {
+    "mae": ("norface.training.stages.mae", "MaeConfig", "MaeStage"),
     "nor": ("norface.training.stages.nor", "NorConfig", "NorStage"),
     "cla": ("norface.training.stages.cla", "ClaConfig", "ClaStage"),
     "critic": ("norface.training.stages.critic", "CriticConfig", "CriticStage"),

@@ -21,6 +21,7 @@ from norface.data.loader import (
 )
 from norface.data.shards import Person, ShardIndex
 from norface.data.streams import FaceStreams, StreamDataset, refuse_both
+from norface.errors import ConfigError, CorpusError
 from norface.evaluation.predictions import require_keys, tabulate
 from norface.evaluation.statistics import MAIN_METRIC
 from norface.evaluation.summary import score_table
@@ -32,43 +33,30 @@ from norface.losses.classification import (
     intensity_loss,
     router_losses,
 )
-from norface.models.classifier import Classifier, load_classifier, save_classifier
+from norface.models.classifier import (
+    Classifier,
+    TokenExtractor,
+    load_classifier,
+    save_classifier,
+)
 from norface.models.moe import RouterStatistics
+from norface.models.weights import load_encoder_weights
 from norface.training.backends.base import Backend
 from norface.training.seeding import sample_normal
 from norface.training.stage import Stage
 from norface.training.stages.cla_config import (
     ClaConfig,
-    OptimizerConfig,
     check_labels,
     choose_targets,
     read_labels,
 )
 from norface.training.stages.cla_folds import choose_fold, find_sets
+from norface.training.stages.cla_rates import group_parameters
 
 TASK_LOSS = {"au": detection_loss, "intensity": intensity_loss, "emotion": emotion_loss}
 WEIGHTS_FILE = "classifier.safetensors"
 
 _log = logging.getLogger(__name__)
-
-
-def group_parameters(model: Classifier, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Groups for the optimizer: a pair a layer, with decay (matrices, kernels) and without.
-
-    `scale` is what the rate is multiplied by: layer_decay to the number of layers above.
-    """
-    groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        above = model.layers_above(name) if config.layer_decay < 1 else 0
-        groups.setdefault((above, parameter.ndim > 1), []).append(parameter)
-    return [
-        {
-            "params": parameters,
-            "weight_decay": config.weight_decay if decays else 0.0,
-            "scale": config.layer_decay**above,
-        }
-        for (above, decays), parameters in groups.items()
-    ]
 
 
 class ClaStage(Stage):
@@ -133,6 +121,8 @@ class ClaStage(Stage):
         if model.centre is not None:
             some = train[np.linspace(0, len(train) - 1, min(len(train), 1000)).astype(int)]
             model.centre.fit(to_image(np.stack([self.streams.read(int(row)) for row in some])))
+        if config.model.extractor_weights is not None:
+            self._start_extractor(model, config.model.extractor_weights)
         self.model = self.backend.prepare(model)
         self.bare: Classifier = self.backend.unwrap(self.model)  # type: ignore[assignment]
         self.class_weights = None
@@ -148,6 +138,21 @@ class ClaStage(Stage):
             lr=config.optimizer.learning_rate,
             betas=config.optimizer.betas,
         )
+
+    def _start_extractor(self, model: Classifier, path: Path) -> None:
+        """Give E_f weights that were trained before. Raises ConfigError, WeightsError, and
+        CorpusError where their card says that they were trained on faces of a test subject."""
+        if not isinstance(model.extractor, TokenExtractor):
+            raise ConfigError("model.extractor_weights: only for model.extractor=vit")
+        report = load_encoder_weights(model.extractor.encoder, path, key="model.vit")
+        if self.backend.is_main:
+            print(report, flush=True)
+        seen = sorted(set(report.card.persons if report.card else ()) & set(self.fold.test))
+        if seen and self.config.data.protocol == "strict":
+            raise CorpusError(
+                f"{path}: was trained on faces of {len(seen)} test subjects, the first being"
+                f" {'/'.join(seen[0])}; leave them out there, or choose data.protocol=paper"
+            )
 
     def _rows_of(self, persons: list[Person]) -> np.ndarray:
         table = self.streams.index.table

@@ -25,11 +25,14 @@ from norface.models.discriminator import Discriminator
 from norface.models.face_networks import load_face_network
 from norface.models.normalizer import Normalizer, load_generator, save_generator
 from norface.models.reader_encoder import ReaderEncoder
+from norface.models.vit import FaceEncoder
+from norface.models.weights import load_encoder_weights
 from norface.training.backends.base import Backend
 from norface.training.ema import MovingAverage
 from norface.training.seeding import sample_rng
 from norface.training.stage import Stage
 from norface.training.stages.nor_config import NorConfig
+from norface.training.stages.nor_cost import describe_cost
 
 __all__ = ["NorConfig", "NorStage"]
 
@@ -69,6 +72,8 @@ class NorStage(Stage):
         self.known = self.read_pool()
 
         generator, discriminator = self.build_networks()
+        if backend.is_main:
+            print(describe_cost(generator, discriminator), flush=True)
         self.average = MovingAverage(generator.to(backend.device), config.optimizer.ema_decay)
         if config.compile:
             generator.compile()
@@ -125,6 +130,7 @@ class NorStage(Stage):
                 )
             generator.load_state_dict(generator_before.state_dict())
             self.persons |= set(card.persons)
+        generator.set_gradient_checkpointing(config.gradient_checkpointing)
         if config.channels_last:
             generator = generator.to(memory_format=torch.channels_last)
             discriminator = discriminator.to(memory_format=torch.channels_last)
@@ -132,8 +138,21 @@ class NorStage(Stage):
 
     def start_encoder(self, generator: Normalizer, weights: Path | str) -> None:
         """Give E_s weights that were trained before. Raises ConfigError, WeightsError."""
-        if not isinstance(generator.encoder, ReaderEncoder):
-            raise ConfigError("encoder_weights: only for normalizer.encoder.kind=reader")
+        if isinstance(generator.encoder, FaceEncoder):
+            if weights == "packaged":
+                raise ConfigError(
+                    "encoder_weights: no transformer comes with the package; give a file of"
+                    " `norface train mae`, MAE or MAE-Face, or normalizer.encoder.kind=reader"
+                )
+            report = load_encoder_weights(
+                generator.encoder, Path(weights), key="normalizer.encoder"
+            )
+            if self.backend.is_main:
+                print(report, flush=True)
+            # Whom the encoder saw, the generator saw.
+            self.persons |= set(report.card.persons if report.card else ())
+            return
+        assert isinstance(generator.encoder, ReaderEncoder)
         choice = CriticChoice(weights=None if weights == "packaged" else Path(weights))
         path = find_weights(choice, "reader.safetensors", "`norface train critic` makes one")
         reader = load_face_network(path)

@@ -114,8 +114,9 @@ class NorConfig(StageConfig):
     generator: Path | None = None
     "Generator to go on from (fine-tuning); null = fresh weights."
     encoder_weights: Literal["packaged"] | Path | None = None
-    """What E_s starts from, for encoder.kind reader: a file of `norface train critic`, or the
-    packaged one; null = fresh weights."""
+    """What E_s starts from. Of encoder.kind vit: a file of `norface train mae`, of MAE, MAE-Face or
+    timm (models/weights.py); of kind reader: one of `norface train critic`, or the packaged one;
+    null = fresh weights."""
     normalizer: NormalizerConfig = NormalizerConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     critics: CriticsConfig = CriticsConfig()
@@ -124,6 +125,8 @@ class NorConfig(StageConfig):
     "From this step on the discriminator trains and L_adv counts."
     optimizer: NorOptimizerConfig = NorOptimizerConfig()
     samples: SamplesConfig = SamplesConfig()
+    gradient_checkpointing: bool = False
+    "Recompute E_s (a transformer), EMM and D_f in the backward pass: less memory, more work."
     channels_last: bool = True
     "Memory format of pictures and convolutions; faster nearly everywhere."
     compile: bool = False

@@ -1,0 +1,24 @@
+"""What a step of stage `nor` costs, told before it begins."""
+
+from __future__ import annotations
+
+from norface.models.cost import add_costs, measure_cost, tabulate_costs
+from norface.models.discriminator import Discriminator
+from norface.models.normalizer import Normalizer
+
+
+def describe_cost(generator: Normalizer, discriminator: Discriminator) -> str:
+    """Parameters and operations of every trained network for one pair of faces, as a table.
+
+    The judges are left out: not all of them can be counted without being run.
+    """
+    picture = (3, generator.config.side, generator.config.side)
+    tokens = (generator.config.encoder.grid**2, generator.config.encoder.width)
+    encoder = measure_cost("E_s (one face)", generator.encoder, picture)
+    rest = [
+        measure_cost("EMM", generator.merging, tokens, tokens),
+        measure_cost("D_f", generator.decoder, tokens, picture),
+    ]
+    whole = add_costs("F_nor = 2 E_s + EMM + D_f", [encoder, encoder, *rest])
+    judge = measure_cost("D_res (one face)", discriminator, picture)
+    return tabulate_costs([encoder, *rest, whole, judge])
