@@ -206,7 +206,7 @@ def describe_protocol(
         "fold list": cla.data.folds or f"drawn, seed {cla.data.seed}",
         "seeds": ", ".join(map(str, config.seeds)),
         "epochs": str(cla.epochs),
-        "E_f": cla.model.extractor,
+        "E_f": f"{cla.model.extractor}, starting from {cla.model.extractor_weights or 'nothing'}",
         "runs": str(crossval.folder),
     }
     if any_one is not None:
