@@ -175,7 +175,7 @@ def schema_of(path: Path) -> type[Config]:
 
         return Emo135Description
     if path.parent.name == "cla" and "cla:" in path.read_text():
-        from norface.evaluation.protocols import CrossvalConfig
+        from norface.evaluation.crossval_config import CrossvalConfig
 
         return CrossvalConfig
     return load_stage(path.parent.name)[0]

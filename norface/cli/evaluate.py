@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.add_argument("predictions", nargs="+", type=Path, metavar="PREDICTIONS")
+    parser.add_argument(
+        "--task",
+        choices=("au", "intensity", "emotion"),
+        help="of files that do not say it (default: guessed from their targets and truths)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
 
 
@@ -34,7 +39,9 @@ def run(args: argparse.Namespace) -> None:
     folds: dict[str, list[pd.DataFrame]] = {}
     tasks = set()
     for path in args.predictions:
-        table, task = read_predictions(predict_if_needed(path) if path.is_dir() else path)
+        table, task = read_predictions(
+            predict_if_needed(path) if path.is_dir() else path, args.task
+        )
         tasks.add(task)
         for fold, part in table.groupby("fold", sort=False):
             folds.setdefault(str(fold), []).append(part)
@@ -52,7 +59,8 @@ def run(args: argparse.Namespace) -> None:
 def predict_if_needed(folder: Path) -> Path:
     """The predictions of a run folder of stage `cla`, made now where they are not there."""
     from norface.config import load_config
-    from norface.evaluation.protocols import PREDICTIONS_FILE, predict_fold
+    from norface.evaluation.collecting import PREDICTIONS_FILE
+    from norface.evaluation.protocols import predict_fold
     from norface.training.stages.cla_config import ClaConfig
 
     if (folder / PREDICTIONS_FILE).exists():

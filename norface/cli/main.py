@@ -22,6 +22,7 @@ VERBS = {
     "evaluate": "metrics from predictions",
     "crossval": "subject-exclusive cross-validation of the classifier",
     "critics": "the frozen judges: which there are, whether they work, how hard each pulls",
+    "paper": "a table of the paper, ours beside the printed numbers",
     "track": "feed MLflow from run folders",
     "bench": "speed and memory of loading, of the index and of preparation",
 }

@@ -32,6 +32,7 @@ Protocol = Literal["strict", "paper"]
 class FaceStreams:
     """An index of originals and, for each of its rows, the K normalized faces and the features.
 
+    A normalized stream is a set, or several that together hold every key, one a folder of shards.
     Raises CorpusError for a set of another source or that lacks a key (the first is named), for a
     set whose generator or target belongs to a test subject, and for features that lack a key.
     """
@@ -40,25 +41,35 @@ class FaceStreams:
         self,
         index: ShardIndex,
         *,
-        normalized: Sequence[Path] = (),
+        normalized: Sequence[Path | Sequence[Path]] = (),
         features: Path | None = None,
         test: Sequence[Person] = (),
         protocol: Protocol = "strict",
         side: int | None = None,
     ):
         self.index, self.side = index, side or index.side
-        self.sets = [ShardIndex.open(folder) for folder in normalized]
+        streams = [[one] if isinstance(one, Path) else list(one) for one in normalized]
+        self.sets = [ShardIndex.open(folders) for folders in streams]
         keys = list(index.table["key"])
+        sources = {index.digest}
+        if len(index.folders) > 1:
+            sources |= {ShardIndex.open(folder).digest for folder in index.folders}
         self._rows = [np.arange(len(index))]
-        for folder, found in zip(normalized, self.sets, strict=True):
-            card = read_set(folder)
-            if card.source != index.digest:
-                raise CorpusError(
-                    f"{folder}: was made from other shards than {index.name} (their index has"
-                    " changed since); normalize them again"
-                )
-            refuse_leak(folder, card, test, protocol)
-            self._rows.append(_match_rows(folder, found, keys, card))
+        for folders, found in zip(streams, self.sets, strict=True):
+            cards = [read_set(folder) for folder in folders]
+            for folder, card in zip(folders, cards, strict=True):
+                if card.source not in sources:
+                    raise CorpusError(
+                        f"{folder}: was made from other shards than {index.name} (their index has"
+                        " changed since); normalize them again"
+                    )
+                if card.target != cards[0].target:
+                    raise CorpusError(
+                        f"{folder}: its target is {card.target}, that of {folders[0]} is"
+                        f" {cards[0].target}; the sets of one stream have one target"
+                    )
+                refuse_leak(folder, card, test, protocol)
+            self._rows.append(_match_rows(found, keys, cards[0]))
         self.features = None if features is None else read_features(features, keys)
         self._pixels: np.ndarray | None = None
 
@@ -97,14 +108,12 @@ class FaceStreams:
         )
 
 
-def _match_rows(
-    folder: Path, found: ShardIndex, keys: Sequence[str], card: NormalizedSet
-) -> np.ndarray:
+def _match_rows(found: ShardIndex, keys: Sequence[str], card: NormalizedSet) -> np.ndarray:
     """Row in the set of every key of the source. Raises CorpusError naming the first that lacks."""
     try:
         return found.rows_of(keys)
     except CorpusError as error:
-        advice = f"normalize the rest of the shards into {folder}"
+        advice = f"normalize the rest of the shards into {found.name}"
         if card.generator.startswith(RELEASED):
             advice = (
                 "nobody released their pictures; let norface prepare normalized write shards of the"
@@ -236,7 +245,7 @@ class StreamDataset(Dataset[dict[str, Any]]):
 _NOTHING = np.zeros(0, np.float32)
 
 
-def refuse_both(normalized: Sequence[Path], features: Path | None) -> None:
+def refuse_both(normalized: Sequence[Any], features: Path | None) -> None:
     """Raise ConfigError: features stand in for normalized pictures, never beside them."""
     if normalized and features is not None:
         raise ConfigError("data: features replace normalized sets; give one of the two")

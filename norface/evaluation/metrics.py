@@ -17,11 +17,22 @@ def binary_f1(truth: Array, predicted: Array) -> float:
     """2 TP / (2 TP + FP + FN) of the positive class; truth and predicted are 0 or 1.
 
     0 where that is 0/0: nothing was predicted and the unit never occurs (`never_present` says so).
+    Over the samples of all units together it is their F1-micro.
     """
     truth, predicted = _pair(truth, predicted)
     hit = float(np.sum((truth == 1) & (predicted == 1)))
     wrong = float(np.sum(truth != predicted))
     return 2 * hit / (2 * hit + wrong) if hit + wrong else 0.0
+
+
+def confusion_matrix(truth: Array, predicted: Array, classes: int) -> Array:
+    """Counts int64 (classes, classes): row = true class, column = predicted; numbers from 0."""
+    truth, predicted = _pair(truth, predicted)
+    for name, numbers in (("true", truth), ("predicted", predicted)):
+        if not np.isin(numbers, np.arange(classes)).all():
+            raise ConfigError(f"metric: a {name} class is not one of 0..{classes - 1}")
+    cells = (truth * classes + predicted).astype(np.int64)
+    return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
 
 
 def never_present(truth: Array) -> bool:

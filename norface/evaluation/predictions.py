@@ -11,7 +11,7 @@ score    the network's answer
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,8 @@ from norface.errors import CorpusError
 
 COLUMNS = ("key", "subject", "fold", "target", "truth", "score")
 TASKS = ("au", "intensity", "emotion")
+LARGEST = 5.0
+"Intensities of truth are 0..5."
 
 
 def tabulate(
@@ -51,6 +53,7 @@ def tabulate(
 def write_predictions(table: pd.DataFrame, path: str | Path, *, task: str) -> None:
     """Write predictions under another name and rename; the task travels in the file's metadata."""
     check_predictions(table, str(path))
+    check_values(table, task, str(path))
     path = Path(path)
     arrow = pa.Table.from_pandas(
         table[list(COLUMNS)].assign(truth=table["truth"].astype("Float64")), preserve_index=False
@@ -64,11 +67,11 @@ def write_predictions(table: pd.DataFrame, path: str | Path, *, task: str) -> No
         raise CorpusError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def read_predictions(path: str | Path) -> tuple[pd.DataFrame, str]:
+def read_predictions(path: str | Path, task: str | None = None) -> tuple[pd.DataFrame, str]:
     """Predictions and their task. Raises CorpusError for what is no table of predictions.
 
-    Where the file does not say its task: emotion targets have other names than AU numbers, and
-    intensities of truth go beyond 1.
+    `task` is asked for where the file does not say it; else it is guessed: emotion targets have
+    other names than AU numbers, and intensities go beyond 1.
     """
     try:
         arrow = pq.read_table(path)
@@ -82,10 +85,18 @@ def read_predictions(path: str | Path) -> tuple[pd.DataFrame, str]:
             f"{path}: no column {', '.join(missing)}; predictions have {', '.join(COLUMNS)}"
         )
     table = arrow.select(list(COLUMNS)).to_pandas()
-    table["truth"] = table["truth"].astype(float)
+    for column in ("truth", "score"):
+        try:
+            table[column] = table[column].astype(float)
+        except (TypeError, ValueError):
+            raise CorpusError(f"{path}: the column {column} holds more than numbers") from None
     check_predictions(table, str(path))
-    task = (arrow.schema.metadata or {}).get(b"task", b"").decode()
-    return table, task if task in TASKS else _guess_task(table)
+    said = (arrow.schema.metadata or {}).get(b"task", b"").decode()
+    if said in TASKS and task not in (None, said):
+        raise CorpusError(f"{path}: holds predictions of the task {said}, not {task}")
+    task = said if said in TASKS else task or _guess_task(table)
+    check_values(table, task, str(path))
+    return table, task
 
 
 def _guess_task(table: pd.DataFrame) -> str:
@@ -93,6 +104,41 @@ def _guess_task(table: pd.DataFrame) -> str:
         return "emotion"
     truth = table["truth"].dropna()
     return "au" if truth.isin((0, 1)).all() else "intensity"
+
+
+def check_values(table: pd.DataFrame, task: str, name: str) -> None:
+    """Raise CorpusError for a truth or a score that the task does not have."""
+    truth = table["truth"]
+    if task == "emotion":
+        found = table.assign(odd=truth.notna() & ~truth.isin((0, 1))).groupby("key", sort=False)
+        per_key = found.agg(
+            known=("truth", "count"),
+            rows=("truth", "size"),
+            sum=("truth", "sum"),
+            odd=("odd", "any"),
+        )
+        whole = (per_key["known"] == per_key["rows"]) & (per_key["sum"] == 1) & ~per_key["odd"]
+        bad = ~(whole | (per_key["known"] == 0))
+        if bad.any():
+            raise CorpusError(
+                f"{name}: the truth of {bad.index[bad][0]} is not 1 for one emotion and 0 for the"
+                " others; leave all empty where it is unknown"
+            )
+        return
+    wrong = truth.notna() & (~truth.isin((0, 1)) if task == "au" else ~truth.between(0, LARGEST))
+    if wrong.any():
+        row = table[wrong].iloc[0]
+        expected = "0 or 1" if task == "au" else "an intensity of 0..5"
+        raise CorpusError(
+            f"{name}: the truth of {row['key']} for {row['target']} is {row['truth']:g}; expected"
+            f" {expected}, or nothing where it is unknown"
+        )
+    if task == "au" and not table["score"].between(0, 1).all():
+        row = table[~table["score"].between(0, 1)].iloc[0]
+        raise CorpusError(
+            f"{name}: the score of {row['key']} for {row['target']} is {row['score']:g}; detection"
+            " has probabilities of 0..1 (intensities: --task intensity)"
+        )
 
 
 def check_predictions(table: pd.DataFrame, name: str) -> None:
@@ -103,6 +149,8 @@ def check_predictions(table: pd.DataFrame, name: str) -> None:
     """
     if not len(table):
         raise CorpusError(f"{name}: holds no predictions")
+    if table[["key", "fold", "target"]].isna().to_numpy().any():
+        raise CorpusError(f"{name}: a row lacks its key, its fold or its target")
     if not np.isfinite(table["score"]).all():
         bad = table.loc[~np.isfinite(table["score"]), "key"].iloc[0]
         raise CorpusError(f"{name}: a score of {bad} is not a finite number")
@@ -117,6 +165,27 @@ def check_predictions(table: pd.DataFrame, name: str) -> None:
         raise CorpusError(
             f"{name}: {key} has {counts[key]} of {targets} targets; predict every target of a key"
         )
+    folds = table.groupby("key", sort=False)["fold"].nunique()
+    if (folds != 1).any():
+        raise CorpusError(f"{name}: {folds.index[(folds != 1).to_numpy()][0]} is in two folds")
+
+
+def check_folds(folds: Mapping[str, Sequence[pd.DataFrame]]) -> None:
+    """Raise CorpusError unless every sample is tested in one fold, once a seed.
+
+    Fold => one table a seed. Seeds of a fold must be of the same samples; no two folds share one.
+    """
+    home: dict[str, str] = {}
+    for fold, tables in folds.items():
+        keys = list(dict.fromkeys(tables[0]["key"]))
+        for number, table in enumerate(tables[1:], 2):
+            require_keys(table, keys, f"fold {fold}, file {number}")
+        for key in keys:
+            if key in home:
+                raise CorpusError(
+                    f"{key} is tested in the folds {home[key]} and {fold}; a sample counts once"
+                )
+            home[key] = fold
 
 
 def require_keys(table: pd.DataFrame, keys: Sequence[str], name: str) -> None:

@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from norface.data.labels import EMOTIONS
+from norface.errors import CorpusError
 from norface.evaluation import metrics
+from norface.evaluation.predictions import check_folds
 from norface.evaluation.statistics import (
     MAIN_METRIC,
     PersonSums,
@@ -26,19 +29,26 @@ Folds = Mapping[str, Sequence[pd.DataFrame]]
 def score_table(table: pd.DataFrame, task: str) -> dict[str, dict[str, float]]:
     """Metric => {target: value, "mean": value} of one fold's predictions, labelled samples only.
 
-    au: f1 (threshold 0.5), accuracy, auc; intensity: icc, mse, mae, pcc; emotion: accuracy, and the
-    recall of every class that occurs. The mean leaves out undefined values (an auc of one class).
+    au: f1 (threshold 0.5), accuracy, auc, and f1_micro over all units at once; intensity: icc, mse,
+    mae, pcc; emotion: accuracy, and the recall of every class that occurs. The mean leaves out
+    undefined values (an auc of one class). Raises CorpusError when no sample has a label.
     """
+    known = table[table["truth"].notna()]
+    if not len(known):
+        raise CorpusError("predictions: no sample has a label; nothing can be measured")
     if task == "emotion":
         return _score_emotion(table)
     found: dict[str, dict[str, float]] = {}
-    for target, rows in table[table["truth"].notna()].groupby("target", sort=False):
+    for target, rows in known.groupby("target", sort=False):
         truth, score = rows["truth"].to_numpy(), rows["score"].to_numpy()
         for name, value in _score_target(truth, score, task).items():
             found.setdefault(name, {})[str(target)] = value
     for values in found.values():
         defined = [value for value in values.values() if not np.isnan(value)]
         values["mean"] = float(np.mean(defined)) if defined else float("nan")
+    if task == "au":
+        predicted = (known["score"] >= 0.5).to_numpy(float)
+        found["f1_micro"] = {"mean": metrics.binary_f1(known["truth"].to_numpy(), predicted)}
     return found
 
 
@@ -59,16 +69,33 @@ def _score_target(truth: np.ndarray, score: np.ndarray, task: str) -> dict[str, 
 
 
 def _score_emotion(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    classes = sorted(table["target"].unique())
-    decided = decide_emotion(table)
-    truth, chosen = decided["truth"].to_numpy(), decided["score"].to_numpy()
+    counts = count_confusions([table])
+    matrix = np.array(counts["counts"])
     recall = {
-        name: metrics.accuracy(truth[truth == number], chosen[truth == number])
-        for number, name in enumerate(classes)
-        if (truth == number).any()
+        name: float(row[number] / row.sum())
+        for number, (name, row) in enumerate(zip(counts["classes"], matrix, strict=True))
+        if row.sum()
     }
     recall["mean"] = float(np.mean(list(recall.values())))
-    return {"accuracy": {"mean": metrics.accuracy(truth, chosen)}, "recall": recall}
+    return {"accuracy": {"mean": float(np.trace(matrix) / matrix.sum())}, "recall": recall}
+
+
+def count_confusions(tables: Sequence[pd.DataFrame]) -> dict[str, Any]:
+    """{"classes": [names], "counts": rows of the true class, columns of the chosen one}, summed."""
+    classes = sorted(tables[0]["target"].unique(), key=_place_of_emotion)
+    alphabetical = sorted(classes)
+    order = [alphabetical.index(name) for name in classes]
+    total = np.zeros((len(classes), len(classes)), np.int64)
+    for table in tables:
+        decided = decide_emotion(table)
+        truth, chosen = decided["truth"].to_numpy(), decided["score"].to_numpy()
+        total += metrics.confusion_matrix(truth, chosen, len(classes))[np.ix_(order, order)]
+    return {"classes": classes, "counts": total.tolist()}
+
+
+def _place_of_emotion(name: str) -> tuple[int, str]:
+    """Ours in the one order, somebody else's after them."""
+    return (EMOTIONS.index(name) if name in EMOTIONS else len(EMOTIONS), name)
 
 
 def sum_folds(folds: Folds, task: str) -> list[list[PersonSums]]:
@@ -81,8 +108,10 @@ def summarize(folds: Folds, task: str) -> dict[str, Any]:
 
     {"metric", "mean": interval, "targets": {target: interval}, "folds": {fold: {target: value,
     "mean": value}} (mean over seeds), "others": {metric: mean}, "never_present": {fold: [targets]},
-    "frames", "persons", "seeds"}
+    "frames" (with a label), "persons", "seeds", "seed_means": [mean of a seed], "confusion"
+    (emotion; all folds and seeds)}. Raises CorpusError for samples that are tested twice.
     """
+    check_folds(folds)
     metric = MAIN_METRIC[task]
     sums = sum_folds(folds, task)
     point, draws = bootstrap(sums, metric)
@@ -113,9 +142,22 @@ def summarize(folds: Folds, task: str) -> dict[str, Any]:
             for name, table in zip(sorted(folds), first, strict=True)
             if task == "au" and (absent := _absent_units(table))
         },
-        "frames": sum(table["key"].nunique() for table in first),
+        "frames": sum(table["key"][table["truth"].notna()].nunique() for table in first),
         "persons": len(set().union(*(set(persons_of(table)) for table in first))),
         "seeds": len(next(iter(folds.values()))),
+        "seed_means": [
+            round(float(np.mean([run[metric]["mean"] for run in runs])), 6)
+            for runs in zip(*scores.values(), strict=True)
+        ],
+        **(
+            {
+                "confusion": count_confusions(
+                    [table for name in sorted(folds) for table in folds[name]]
+                )
+            }
+            if task == "emotion"
+            else {}
+        ),
     }
 
 
@@ -146,9 +188,22 @@ def format_summary(title: str, summary: Mapping[str, Any]) -> str:
         f" {summary['persons']} persons{seeds}"
     )
     lines = [head, *align_columns(rows)] + ([f"also: {others}"] if others else [])
+    if "confusion" in summary:
+        lines += ["", *_format_confusion(summary["confusion"])]
     for fold, units in summary["never_present"].items():
         lines.append(f"{fold}: {', '.join(units)} never present; F1 can only be 0 there")
     return "\n".join(lines)
+
+
+def _format_confusion(confusion: Mapping[str, Any]) -> list[str]:
+    """Rows = true classes, with the share of each that was recalled."""
+    rows = [["true \\ chosen", *(name[:9] for name in confusion["classes"]), "recall %"]]
+    for number, (name, counts) in enumerate(
+        zip(confusion["classes"], confusion["counts"], strict=True)
+    ):
+        recall = f"{100 * counts[number] / sum(counts):.1f}" if sum(counts) else "none"
+        rows.append([name, *map(str, counts), recall])
+    return align_columns(rows)
 
 
 def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -146,6 +146,15 @@ class Classifier(nn.Module):
             return 0, 0
         return len(self.input_moe) + (self.output_moe is not None), self.config.moe.experts
 
+    def layers_above(self, name: str) -> int:
+        """How many layers of the vision transformer a parameter has above it: 0 for what is new."""
+        depth = self.config.vit.depth
+        part = name.removeprefix("extractor.encoder.vit.")
+        if part == name or part.startswith("norm."):
+            return 0
+        block = part.split(".")[1] if part.startswith("blocks.") else "-1"
+        return depth - int(block)
+
     def forward(
         self,
         images: Sequence[torch.Tensor],

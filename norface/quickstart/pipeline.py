@@ -22,7 +22,8 @@ from norface.config import load_config, save_config
 from norface.critics.base import CriticsConfig, build_critics
 from norface.data.shards import ShardIndex
 from norface.errors import CheckpointError
-from norface.evaluation.protocols import CrossvalConfig, cross_validate
+from norface.evaluation.crossval_config import CrossvalConfig
+from norface.evaluation.protocols import cross_validate
 from norface.images import make_grid, write_png
 from norface.normalize import normalize_shards
 from norface.quickstart.measure import (

@@ -8,6 +8,7 @@ import pytest
 
 from norface.errors import CorpusError
 from norface.evaluation.predictions import (
+    check_folds,
     read_predictions,
     require_keys,
     tabulate,
@@ -76,3 +77,58 @@ def test_a_table_without_a_column_is_refused(tmp_path, table):
         read_predictions(path)
     with pytest.raises(CorpusError, match="no such file"):
         read_predictions(tmp_path / "none.parquet")
+
+
+def test_a_row_without_a_key_and_a_key_of_two_folds_are_refused(tmp_path, table):
+    lost = table.copy()
+    lost.loc[1, "key"] = None
+    with pytest.raises(CorpusError, match="a row lacks its key"):
+        write_predictions(lost, tmp_path / "x.parquet", task="au")
+    torn = table.copy()
+    torn.loc[3, "fold"] = "test=part2"
+    with pytest.raises(CorpusError, match="a_1_c_1 is in two folds"):
+        write_predictions(torn, tmp_path / "x.parquet", task="au")
+
+
+def test_logits_are_no_probabilities_and_nine_is_no_label(tmp_path, table):
+    logits = table.assign(score=table["score"] * 4)
+    with pytest.raises(CorpusError, match="score of a_1_c_0 for AU1 is 3.6; detection has prob"):
+        write_predictions(logits, tmp_path / "x.parquet", task="au")
+    coded = table.copy()
+    coded.loc[5, "truth"] = 9
+    with pytest.raises(CorpusError, match="truth of a_2_c_0 for AU12 is 9; expected 0 or 1"):
+        write_predictions(coded, tmp_path / "x.parquet", task="au")
+    with pytest.raises(CorpusError, match="expected an intensity of 0..5"):
+        write_predictions(coded, tmp_path / "x.parquet", task="intensity")
+
+
+def test_an_emotion_has_one_true_class_or_none_at_all(tmp_path):
+    def make(*truth):
+        return tabulate(
+            keys=["k_0", "k_1"], subjects=["", ""], fold="f", targets=["fear", "anger"],
+            truth=np.array(truth), scores=np.full((2, 2), 0.5),
+        )  # fmt: skip
+
+    path = tmp_path / "x.parquet"
+    nan = np.nan
+    write_predictions(make([1, 0], [nan, nan]), path, task="emotion")
+    for bad in ([0, 0], [1, 1], [1, nan], [0.5, 0.5]):
+        with pytest.raises(CorpusError, match="truth of k_1 is not 1 for one emotion"):
+            write_predictions(make([0, 1], bad), path, task="emotion")
+
+
+def test_a_file_of_another_task_is_refused(tmp_path, table):
+    path = tmp_path / "x.parquet"
+    write_predictions(table, path, task="au")
+    with pytest.raises(CorpusError, match="holds predictions of the task au, not intensity"):
+        read_predictions(path, "intensity")
+    table.to_parquet(path)
+    assert read_predictions(path, "intensity")[1] == "intensity"
+
+
+def test_no_sample_counts_twice_and_seeds_are_of_the_same_samples(table):
+    check_folds({"test=part1": [table, table]})
+    with pytest.raises(CorpusError, match="a_1_c_0 is tested in the folds test=part1 and other"):
+        check_folds({"test=part1": [table], "other": [table]})
+    with pytest.raises(CorpusError, match="fold test=part1, file 2: 1 keys are missing, first a_2"):
+        check_folds({"test=part1": [table, table[table["key"] != "a_2_c_0"]]})

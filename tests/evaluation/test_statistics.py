@@ -72,6 +72,25 @@ def test_emotion_is_the_class_with_the_highest_score():
     assert summary["persons"] == 4
 
 
+def test_confusions_are_counted_over_all_folds_in_the_one_order_of_emotions():
+    first, second = make_emotions(), make_emotions("test=part2")
+    second["key"] = "other_" + second["key"]
+    summary = summarize({"test=part1": [first], "test=part2": [second]}, "emotion")
+    assert summary["confusion"]["classes"] == ["neutral", "fear", "anger"]
+    # True anger: once right, once taken for fear; twice, for there are two folds.
+    assert summary["confusion"]["counts"] == [[2, 0, 0], [0, 2, 0], [0, 2, 2]]
+    text = format_summary("x", summary)
+    assert "50.0" in text.splitlines()[-1]
+
+
+def test_one_emotion_only_is_measured_and_has_one_recall():
+    table = make_emotions()
+    some = table["key"].isin(["k_0", "k_1"])
+    found = score_table(table[some], "emotion")
+    assert found["accuracy"]["mean"] == 0.5
+    assert found["recall"] == {"anger": 0.5, "mean": 0.5}
+
+
 def test_the_interval_holds_the_point_and_narrows_with_more_persons():
     few = summarize({"test=part1": [make_table(persons=6)]}, "au")["mean"]
     many = summarize({"test=part1": [make_table(persons=60)]}, "au")["mean"]
@@ -131,6 +150,7 @@ def test_evaluate_reads_predictions_alone(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "f1 in %, 360 frames of 36 persons" in text
     assert "AU12" in text
+    assert "f1_micro" in text
     assert (tmp_path / "out.json").exists()
 
 

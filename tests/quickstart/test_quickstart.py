@@ -8,7 +8,7 @@ import yaml
 
 from norface.cli.main import main
 from norface.config import load_config
-from norface.evaluation.protocols import CrossvalConfig
+from norface.evaluation.crossval_config import CrossvalConfig
 from norface.quickstart.settings import CLASSIFIER, NORMALIZER, QuickstartConfig
 from norface.training.stages.nor_config import NorConfig
 

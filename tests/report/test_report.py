@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from norface.errors import CorpusError
+from norface.evaluation.collecting import summarize_settings
 from norface.evaluation.predictions import tabulate
-from norface.evaluation.protocols import summarize_settings
 from norface.images import write_png
 from norface.report import KeyFigure, build_report
 from norface.report.figures import smooth

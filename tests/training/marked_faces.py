@@ -31,9 +31,22 @@ def draw_pixels(labels: dict[int, int], noise: float, seed: list[int]) -> np.nda
 
 
 def write_corpus(
-    folder: Path, *, subjects: int = 9, frames: int = 8, noise: float = 20, flip_of: tuple = ()
+    folder: Path,
+    *,
+    subjects: int = 9,
+    frames: int = 8,
+    noise: float = 20,
+    flip_of: tuple = (),
+    corpus: str = "synthetic",
+    units: tuple = (1, 12),
+    only: tuple = (0, ()),
+    absent: tuple = (),
 ) -> Path:
-    """Shards of the corpus; labels of the subjects in `flip_of` are turned, pictures kept."""
+    """Shards of the corpus; labels of the subjects in `flip_of` are turned, pictures kept.
+
+    Units beyond AU1 and AU12 are coded as absent; `only` = (unit, the subjects who have a label of
+    it); units in `absent` never occur.
+    """
     with ShardWriter(folder, side=SIDE) as writer:
         for subject in range(subjects):
             for frame in range(frames):
@@ -42,16 +55,19 @@ def write_corpus(
                 name = f"S{subject:04d}"
                 if name in flip_of:
                     labels = {unit: 1 - present for unit, present in labels.items()}
+                coded = {unit: 0 if unit in absent else labels.get(unit, 0) for unit in units}
+                if only[0] and name not in only[1]:
+                    coded.pop(only[0])
                 writer.write(
                     FaceRecord(
-                        corpus="synthetic",
+                        corpus=corpus,
                         subject=name,
                         clip="c",
                         frame=frame,
                         image=encode_jpeg(pixels),
-                        presence=labels,
-                        intensity={unit: 5.0 * present for unit, present in labels.items()},
-                        emotion="happiness" if labels[12] else "neutral",
+                        presence=coded,
+                        intensity={unit: 5.0 * present for unit, present in coded.items()},
+                        emotion="happiness" if coded[12] else "neutral",
                     )
                 )
     return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from norface.data.folds import Fold, class_weights, load_folds, make_folds
+from norface.data.folds import class_weights
 from norface.data.loader import (
     GlobalBatchSampler,
     batches_once,
     build_loader,
     every_sample_once,
 )
-from norface.data.official import OFFICIAL, official_fold
 from norface.data.shards import Person, ShardIndex
 from norface.data.streams import FaceStreams, StreamDataset, refuse_both
 from norface.errors import ConfigError, CorpusError
@@ -46,31 +46,17 @@ from norface.training.seeding import sample_normal
 from norface.training.stage import Stage
 from norface.training.stages.cla_config import (
     ClaConfig,
-    ClaDataConfig,
+    check_labels,
     choose_targets,
     read_labels,
 )
+from norface.training.stages.cla_folds import choose_fold, find_sets
+from norface.training.stages.cla_rates import group_parameters
 
 TASK_LOSS = {"au": detection_loss, "intensity": intensity_loss, "emotion": emotion_loss}
 WEIGHTS_FILE = "classifier.safetensors"
 
-
-def open_folds(data: ClaDataConfig, index: ShardIndex) -> list[Fold]:
-    """The folds that the config names or draws. Raises ConfigError, CorpusError."""
-    share, persons = data.validation_share, index.persons
-    if data.folds == OFFICIAL:
-        return [official_fold(index, seed=data.seed, validation_share=share)]
-    if data.folds is not None:
-        return load_folds(data.folds, persons, seed=data.seed, validation_share=share)
-    return make_folds(persons, parts=data.parts, seed=data.seed, validation_share=share)
-
-
-def choose_fold(data: ClaDataConfig, index: ShardIndex) -> Fold:
-    """The fold `data.fold`. Raises ConfigError listing the names there are."""
-    folds = {fold.name: fold for fold in open_folds(data, index)}
-    if data.fold not in folds:
-        raise ConfigError(f"data.fold: found '{data.fold}'; there are: {', '.join(folds)}")
-    return folds[data.fold]
+_log = logging.getLogger(__name__)
 
 
 class ClaStage(Stage):
@@ -88,7 +74,7 @@ class ClaStage(Stage):
         self.labels = read_labels(config.task, self.targets, index)
         self.streams = FaceStreams(
             index,
-            normalized=[Path(str(path).replace("{fold}", data.fold)) for path in data.normalized],
+            normalized=find_sets(data.normalized, data.fold),
             features=data.features,
             test=self.fold.test,
             protocol=data.protocol,
@@ -103,6 +89,16 @@ class ClaStage(Stage):
             "validation": self._rows_of(validation),
             "test": self._rows_of(self.fold.test),
         }
+        for part, rows in self.rows.items():
+            if len(rows) and part != "test":
+                absent = check_labels(
+                    self.labels[rows], self.targets, config.task, part=part, fold=self.fold.name
+                )
+                if absent and part == "train":
+                    _log.warning(
+                        "fold '%s': %s never occur among its %s subjects",
+                        self.fold.name, ", ".join(absent), part,
+                    )  # fmt: skip
         self._build_model()
         self.sampler = self._make_sampler(0)
         self.steps_per_epoch = self.sampler.steps_per_epoch
@@ -137,13 +133,8 @@ class ClaStage(Stage):
             else:
                 found = torch.from_numpy(class_weights(known)).float()
             self.class_weights = found.to(self.backend.device)
-        parameters = list(self.bare.parameters())
-        decay = config.optimizer.weight_decay
         self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
-                {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-            ],
+            group_parameters(self.bare, config.optimizer),
             lr=config.optimizer.learning_rate,
             betas=config.optimizer.betas,
         )
@@ -205,7 +196,7 @@ class ClaStage(Stage):
         rate = self.config.optimizer.learning_rate
         rate *= self.config.schedule.factor(step, self.total_steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["scale"]
         self.bare.train()
         noise = sample_normal(
             self.config.seed,
@@ -242,7 +233,8 @@ class ClaStage(Stage):
         loss = terms["cla"]
         if whole:
             loss = loss + weights.importance * terms["imp"]
-            loss = loss + weights.global_local * (terms["global"] + terms["local"])
+            for name, used in (("global", weights.use_global), ("local", weights.use_local)):
+                loss = loss + weights.global_local * used * terms[name]
         return {**terms, "loss": loss}
 
     def evaluate(self, step: int) -> dict[str, float]:
@@ -256,21 +248,28 @@ class ClaStage(Stage):
             self.best_weights = copy.deepcopy(self._weights())
         return {name: values["mean"] for name, values in found.items()}
 
-    def predict(self, part: str = "test") -> pd.DataFrame:
-        """Predictions of every sample of a part exactly once, the same on all ranks."""
-        rows = self.rows[part]
-        mine = every_sample_once(len(rows), self.backend.rank, self.backend.world_size)
+    def answers(
+        self, part: str
+    ) -> Iterator[tuple[np.ndarray, torch.Tensor, list[RouterStatistics]]]:
+        """(rows, logits, routers) of this rank's share of a part, a batch at a time."""
+        mine = every_sample_once(len(self.rows[part]), self.backend.rank, self.backend.world_size)
         dataset, batch = self._dataset(part, augmented=False), self.config.trainer.batch_per_rank
         loader = build_loader(
             dataset, batches_once(mine, batch=max(batch, 32)), workers=self.config.data.workers
         )
         self.bare.eval()
+        for read in loader:
+            with torch.no_grad():
+                logits, routers = self._answer(self.bare, read, None)
+            yield read["row"].numpy(), logits.float(), routers
+
+    def predict(self, part: str = "test") -> pd.DataFrame:
+        """Predictions of every sample of a part exactly once, the same on all ranks."""
+        rows = self.rows[part]
         found, scores = [np.zeros(0, np.int64)], [np.zeros((0, len(self.targets)), np.float32)]
-        with torch.no_grad():
-            for read in loader:
-                logits, _ = self._answer(self.bare, read, None)
-                found.append(read["row"].numpy())
-                scores.append(self._to_scores(logits.float()).cpu().numpy())
+        for some, logits, _ in self.answers(part):
+            found.append(some)
+            scores.append(self._to_scores(logits).cpu().numpy())
         gathered = self.backend.gather_objects((np.concatenate(found), np.concatenate(scores)))
         every_row = np.concatenate([part_rows for part_rows, _ in gathered])
         table = self._tabulate(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from norface.config import Config
 from norface.data.augment import AugmentConfig
@@ -30,15 +30,19 @@ class ClaDataConfig(Config):
     "Folders of shards with the original faces, read as one; also URLs, see norface.data.remote."
     cache_folder: Path | None = None
     "Where shards behind URLs are kept: a folder on a local disk that can hold what is read."
-    normalized: list[Path] = []
-    "Normalized sets, K of them, one more stream each; {fold} in a path stands for the fold's name."
+    normalized: list[Path | list[Path]] = []
+    """Normalized sets, K of them, one more stream each; {fold} in a path stands for the fold's
+    name. A list in the list is one stream made of several sets, one a folder of `shards`."""
     features: Path | None = None
     "Feature vectors (.npz or .parquet) in the place of normalized pictures (Table 9)."
     split: str | None = None
     "Only this official split of the shards; null = all."
     folds: str | None = None
-    """Name of committed folds, path of a json, or `official` for the one fold of the corpus's own
-    train and test parts (named test=test); null = equal parts of the subjects, by `seed`."""
+    """Name of committed folds, path of a json, `official` for the one fold of the corpus's own
+    train and test parts (named test=test), or `corpora` for a fold a corpus (named test=CORPUS);
+    null = equal parts of the subjects, by `seed`."""
+    train_corpora: list[str] | None = None
+    "With folds=corpora: train on these and test the others; null = leave one corpus out."
     parts: int = Field(3, ge=2)
     "Folds that are drawn where none are named."
     validation_share: float = Field(0.15, ge=0, lt=1)
@@ -62,6 +66,10 @@ class ClaLossConfig(Config):
     "lambda_imp of L_imp (12)."
     global_local: float = Field(0.001, ge=0)
     "lambda_g&l of L_global + L_local (13)."
+    use_global: bool = True
+    "Whether L_global is trained on; false = only measured (Table 12)."
+    use_local: bool = True
+    "Whether L_local is trained on; false = only measured (Table 12)."
     class_weights: bool = False
     "Weigh units or emotions inversely to their frequency among the train subjects."
 
@@ -75,6 +83,9 @@ class OptimizerConfig(Config):
     "Decay of matrices and kernels; biases and norms have none."
     betas: tuple[float, float] = (0.9, 0.999)
     "Decay of the running moments."
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    """Factor of the rate from each transformer block to the one before, down to the patches: E_f
+    that was trained before changes less than what is new; 1 = one rate for all."""
 
 
 class ClaScheduleConfig(ScheduleConfig):
@@ -111,11 +122,24 @@ class ClaConfig(StageConfig):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ClaScheduleConfig = ClaScheduleConfig()
 
+    @model_validator(mode="after")
+    def _check_decay(self) -> ClaConfig:
+        if self.optimizer.layer_decay < 1 and self.model.extractor != "vit":
+            raise ValueError("optimizer.layer_decay is for model.extractor=vit; set it to 1")
+        return self
+
 
 def choose_targets(config: ClaConfig, index: ShardIndex) -> list[str]:
-    """Names of the outputs: "AU12", or the emotions that occur. Raises CorpusError for none."""
+    """Names of the outputs: "AU12", or the emotions that occur in every corpus of the index.
+
+    Raises CorpusError where the task has no label.
+    """
     if config.task == "emotion":
-        there = set(index.emotions().tolist())
+        numbers, corpora = index.emotions(), index.table["corpus"].astype(str).to_numpy()
+        there = set(numbers.tolist())
+        # A class that one of several corpora lacks could be trained but not tested, or the reverse.
+        for corpus in set(corpora.tolist()):
+            there &= set(numbers[corpora == corpus].tolist())
         found = [name for number, name in enumerate(EMOTIONS) if number in there]
         if len(found) < 2:
             raise CorpusError(
@@ -144,6 +168,30 @@ def list_units(index: ShardIndex, reported: dict[str, tuple[int, ...]]) -> list[
     for corpus, _ in index.persons:
         chosen &= set(reported.get(corpus, ACTION_UNITS))
     return sorted(chosen)
+
+
+def check_labels(
+    labels: np.ndarray, targets: list[str], task: Task, *, part: str, fold: str
+) -> list[str]:
+    """Targets that never occur among the labels of a part of a fold; the caller says so.
+
+    Raises CorpusError for a target without any label there, and where a single class is left.
+    """
+    where = f"fold '{fold}': the {part} subjects"
+    if task == "emotion":
+        counts = np.bincount(labels[labels >= 0], minlength=len(targets))
+        there = [name for name, count in zip(targets, counts, strict=True) if count]
+        if not there:
+            raise CorpusError(f"{where} have no emotion labels; choose another task or corpus")
+        if len(there) == 1 and part == "train":
+            raise CorpusError(f"{where} show {there[0]} only; recognition needs two or more")
+        return [name for name in targets if name not in there]
+    unknown = np.isnan(labels).all(axis=0)
+    if unknown.any():
+        names = ", ".join(name for name, no in zip(targets, unknown, strict=True) if no)
+        raise CorpusError(f"{where} have no label for {names}; choose units=[...] without it")
+    absent = ~(np.nan_to_num(labels) > 0).any(axis=0)
+    return [name for name, no in zip(targets, absent, strict=True) if no]
 
 
 def read_labels(task: Task, targets: list[str], index: ShardIndex) -> np.ndarray:

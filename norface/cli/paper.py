@@ -1,0 +1,52 @@
+"""A table or figure of the paper, our numbers beside the printed ones.
+
+NAME is table1 ... table12, fig3, fig7, fig8, or all. What is missing is trained first, on every
+corpus that is given; runs are shared between tables. Where none is given, synthetic faces stand in
+under their own name. Writes OUT/NAME.md, .csv, .tex and .png, and a run in MLflow.
+
+Example:
+    norface paper table7 out=paper
+    norface paper table7 experiments.bp4d.shards=[shards/bp4d] \
+        experiments.bp4d.sets.norface='[normalized/{fold}/TARGET/GENERATOR]' seeds=[0,1,2]
+    norface paper all -c my-corpora.yaml train=false
+"""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    parser.add_argument("name", metavar="NAME", help="table1 ... table12, fig3, fig7, fig8, all")
+    parser.add_argument("-c", "--config", metavar="CONFIG", help="yaml with the settings below")
+    parser.add_argument(
+        "settings", nargs="*", metavar="key=value", help="experiments, seeds, out, train ..."
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, write and say where."""
+    from norface.config import load_config
+    from norface.errors import ConfigError
+    from norface.paper.config import PaperConfig
+    from norface.paper.produce import PICTURES, plan, produce
+    from norface.paper.published import list_tables
+    from norface.training.preemption import catch_stop_signals
+
+    config = load_config(PaperConfig, args.config, args.settings)
+    known = [*list_tables(), *PICTURES]
+    if args.name != "all" and args.name not in known:
+        raise ConfigError(f"'{args.name}' is not reproduced; there are: {', '.join(known)}, all")
+    names = known if args.name == "all" else [args.name]
+    if args.dry_run:
+        for name in names:
+            for line in plan(config, name):
+                print(f"{name}: {line}")
+        return 0
+    with catch_stop_signals():
+        for name in names:
+            for path in produce(config, name):
+                print(path)
+    return 0

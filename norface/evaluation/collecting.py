@@ -1,0 +1,115 @@
+"""What comes out of a cross-validation: every fold's predictions read, summarized, compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from norface.evaluation.crossval_config import CrossvalConfig, FoldTask, list_folds
+from norface.evaluation.predictions import read_predictions
+from norface.evaluation.statistics import MAIN_METRIC, compare_settings, persons_of
+from norface.evaluation.summary import Folds, align_columns, format_summary, sum_folds, summarize
+from norface.tracking import Run, replacing
+
+PREDICTIONS_FILE, RESULT_FILE = "predictions.parquet", "crossval.json"
+FOLD_FILE = "fold.json"
+'What a fold took: {"seconds"}.'
+
+
+def read_folds(
+    config: CrossvalConfig,
+) -> tuple[dict[str, dict[str, list[pd.DataFrame]]], dict[str, list[float]], list[str]]:
+    """Setting => fold => its predictions, one table a seed; setting => seconds of each fold; and
+    the names of the folds that are not there."""
+    tables: dict[str, dict[str, list[pd.DataFrame]]] = {}
+    seconds: dict[str, list[float]] = {}
+    missing = []
+    names = list_folds(config)
+    for setting in config.settings:
+        folds = tables.setdefault(setting, {})
+        for fold in names:
+            for seed in config.seeds:
+                task = FoldTask(setting, seed, fold)
+                folder = config.folder / task.name
+                if not (folder / PREDICTIONS_FILE).exists():
+                    missing.append(task.name)
+                    continue
+                folds.setdefault(fold, []).append(read_predictions(folder / PREDICTIONS_FILE)[0])
+                about = json.loads((folder / FOLD_FILE).read_text(encoding="utf-8"))
+                seconds.setdefault(setting, []).append(about.get("seconds", float("nan")))
+    return tables, seconds, missing
+
+
+def collect(config: CrossvalConfig) -> dict[str, Any]:
+    """Read every fold's predictions and write crossval.json once all are there.
+
+    Returns its contents, or {"missing": [folds]}.
+    """
+    tables, seconds, missing = read_folds(config)
+    if missing:
+        return {"missing": missing}
+    result = summarize_settings(tables, config.cla.task)
+    result["seconds"] = {name: sum(each) / len(each) for name, each in seconds.items()}
+    result["subjects"] = list_subjects(next(iter(tables.values())))
+    with replacing(config.folder / RESULT_FILE) as aside:
+        aside.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+def list_subjects(folds: Folds) -> dict[str, list[str]]:
+    """Fold => the persons that it tests, where the corpus names its persons."""
+    found = {}
+    for fold, tables in folds.items():
+        named = tables[0][tables[0]["subject"].fillna("") != ""]
+        found[fold] = sorted(persons_of(named).unique())
+    return found
+
+
+def summarize_settings(tables: Mapping[str, Folds], task: str) -> dict[str, Any]:
+    """Settings with their folds' predictions => summaries, and each setting against the first."""
+    first, *others = tables
+    metric = MAIN_METRIC[task]
+    base = sum_folds(tables[first], task)
+    return {
+        "task": task,
+        "metric": metric,
+        "settings": {name: summarize(folds, task) for name, folds in tables.items()},
+        "differences": {
+            f"{name} - {first}": compare_settings(
+                base, sum_folds(tables[name], task), metric
+            ).as_dict()
+            for name in others
+        },
+    }
+
+
+def log_result(run: Run, config: CrossvalConfig, result: Mapping[str, Any]) -> None:
+    """The figures into the parent run's metrics, crossval.json beside them."""
+    values: dict[str, float] = {}
+    for setting, summary in result["settings"].items():
+        for name, value in summary["mean"].items():
+            label = result["metric"] if name == "value" else f"{result['metric']}_{name}"
+            values[f"{setting}/{label}"] = value
+        for target, interval in summary["targets"].items():
+            values[f"{setting}/{result['metric']}/{target}"] = interval["value"]
+    run.log(values, step=0)
+    run.log_artifact(config.folder / RESULT_FILE)
+
+
+def format_result(result: Mapping[str, Any]) -> str:
+    """Tables of all settings and their differences, for the terminal."""
+    if "part" in result:
+        return f"part {result['part']}: {', '.join(result['trained']) or 'nothing to train'}"
+    if "missing" in result:
+        return f"{len(result['missing'])} folds are not trained yet, first {result['missing'][0]}"
+    parts = [format_summary(name, summary) for name, summary in result["settings"].items()]
+    if result["differences"]:
+        rows = [["difference", result["metric"] + " in points", "95 % interval"]]
+        for name, found in result["differences"].items():
+            low, value, high = (100 * found[part] for part in ("low", "value", "high"))
+            rows.append([name, f"{value:+.1f}", f"{low:+.1f} to {high:+.1f}"])
+        parts.append("\n".join(align_columns(rows)))
+    return "\n\n".join(parts)

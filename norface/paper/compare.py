@@ -1,0 +1,225 @@
+"""The paper's rows and ours side by side: what a table is made of before it is drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from norface.config import Config, load_config
+from norface.errors import ConfigError
+from norface.paper.config import STAND_IN, PaperConfig
+from norface.paper.experiments import SUFFIX, Outcome, run_experiment, task_of
+from norface.paper.published import (
+    DELTA,
+    MEAN,
+    PublishedRow,
+    PublishedTable,
+    load_table,
+    read_notes,
+)
+
+DIGITS = {"f1": 1, "accuracy": 2, "icc": 2, "mse": 2, "mae": 2}
+"Digits behind the point, as the paper prints them."
+
+
+class TableSpec(Config):
+    """configs/paper/NAME.yaml."""
+
+    rows: dict[str, str]
+    "Row of the paper => setting of settings.yaml that reproduces it."
+    notes: list[str] = []
+    "What a reader must know of how we read the paper here."
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One method: the paper's numbers, ours, or both."""
+
+    row: str
+    paper: dict[str, float]
+    "Column => the paper's number."
+    ours: dict[str, float]
+    "Column => ours."
+    interval: tuple[float, float] | None = None
+    "95 % of our mean."
+    setting: str | None = None
+    "Which of our settings this is; None = somebody else's method."
+    why_absent: str = ""
+    "Why we have no number where a setting is named."
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """One experiment and metric of a table."""
+
+    experiment: str
+    metric: str
+    columns: list[str]
+    "Action units, then Avg."
+    lines: list[Line]
+    about: dict[str, str]
+    "What exactly we measured."
+
+    @property
+    def digits(self) -> int:
+        """Digits behind the point."""
+        return DIGITS.get(self.metric, 2)
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether there are numbers of single units."""
+        return len(self.columns) > 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A table of the paper with our numbers."""
+
+    name: str
+    title: str
+    page: int | None
+    blocks: list[Block]
+    notes: list[str]
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One a number, for CSV and for metrics."""
+        for block in self.blocks:
+            for line in block.lines:
+                for column in block.columns:
+                    paper, ours = line.paper.get(column), line.ours.get(column)
+                    difference = None if paper is None or ours is None else ours - paper
+                    low, high = line.interval if line.interval and column == MEAN else (None, None)
+                    yield {
+                        "table": self.name,
+                        "experiment": block.experiment,
+                        "metric": block.metric,
+                        "row": line.row,
+                        "column": column,
+                        "paper": paper,
+                        "ours": ours,
+                        "low": low,
+                        "high": high,
+                        "difference": difference,
+                        "setting": line.setting,
+                    }
+
+
+def read_spec(config: PaperConfig, name: str) -> TableSpec:
+    """Which settings stand for the rows. Raises ConfigError where the file is not there."""
+    path = config.configs / "paper" / f"{name}.yaml"
+    if not path.is_file():
+        raise ConfigError(
+            f"{path}: not there; start norface in the project's folder or give configs=FOLDER"
+        )
+    return load_config(TableSpec, path)
+
+
+def compare_table(config: PaperConfig, name: str) -> Comparison:
+    """Measure what a table needs on every corpus that is there. Raises NorfaceError."""
+    published, spec = load_table(name), read_spec(config, name)
+    unknown = set(spec.rows) - {row.row for row in published.rows}
+    if unknown and published.name != "fig7":
+        raise ConfigError(f"configs/paper/{name}.yaml: the paper has no row '{min(unknown)}'")
+    unknown_places = sorted(
+        place for place in config.experiments if not place.startswith(STAND_IN)
+        and place not in known_experiments()
+    )  # fmt: skip
+    if unknown_places:
+        raise ConfigError(
+            f"experiments: the paper has no '{unknown_places[0]}'; there are:"
+            f" {', '.join(known_experiments())}, and {STAND_IN} with its own name"
+        )
+    blocks = []
+    for experiment in published.experiments:
+        outcome = None
+        if experiment in config.experiments:
+            task = task_of(published.of(experiment)[0].metric)
+            outcome = run_experiment(config, experiment, task, list(spec.rows.values()))
+        for metric in dict.fromkeys(row.metric for row in published.of(experiment)):
+            blocks.append(make_block(published, spec, experiment, metric, outcome))
+    notes = [*spec.notes, published.note, *read_notes(name)]
+    blocks += measure_stand_in(config, published, spec)
+    return Comparison(name, published.title, published.page, blocks, [n for n in notes if n])
+
+
+def known_experiments() -> list[str]:
+    """Every experiment of the paper that has numbers."""
+    from norface.paper.published import list_tables
+
+    names = [name for table in list_tables() for name in load_table(table).experiments]
+    return list(dict.fromkeys(names))
+
+
+def measure_stand_in(
+    config: PaperConfig, published: PublishedTable, spec: TableSpec
+) -> list[Block]:
+    """Blocks of the synthetic corpus: where no corpus of the paper is given, or it is itself."""
+    given = [name for name in config.experiments if name.startswith(STAND_IN)]
+    if config.experiments and not given:
+        return []
+    if all("-to-" in experiment for experiment in published.experiments):
+        return []
+    blocks = []
+    tasks = dict.fromkeys(task_of(row.metric) for row in published.rows)
+    for task in tasks:
+        experiment = STAND_IN + SUFFIX[task]
+        if given and experiment not in given:
+            continue
+        outcome = run_experiment(config, experiment, task, list(spec.rows.values()))
+        metrics = dict.fromkeys(r.metric for r in published.rows if task_of(r.metric) == task)
+        blocks += [make_block(published, spec, experiment, m, outcome) for m in metrics]
+    return blocks
+
+
+def make_block(
+    published: PublishedTable,
+    spec: TableSpec,
+    experiment: str,
+    metric: str,
+    outcome: Outcome | None,
+) -> Block:
+    """The lines of one experiment and metric: the paper's rows, then rows that only we have."""
+    rows = {row.row: row for row in published.of(experiment, metric)}
+    lines = [
+        _make_line(name, rows.get(name), spec.rows.get(name), metric, outcome)
+        for name in [*rows, *(name for name in spec.rows if name not in rows)]
+    ]
+    wide = any(row.units for row in published.rows)
+    columns = list(dict.fromkeys(c for line in lines for c in (*line.paper, *line.ours)))
+    units = sorted((c for c in columns if c.startswith("AU")), key=lambda c: int(c[2:]))
+    shown = [*units, MEAN] if wide else [MEAN]
+    return Block(experiment, metric, shown, lines, dict(outcome.about) if outcome else {})
+
+
+def _make_line(
+    name: str,
+    row: PublishedRow | None,
+    setting: str | None,
+    metric: str,
+    outcome: Outcome | None,
+) -> Line:
+    values = {} if row is None else row.values
+    paper = {column: float(value) for column, value in values.items() if column != DELTA}
+    if setting is None or outcome is None:
+        return Line(name, paper, {}, setting=setting)
+    if setting not in outcome.settings:
+        return Line(
+            name, paper, {}, setting=setting, why_absent=outcome.absent.get(setting, "not run")
+        )
+    found = outcome.settings[setting]
+    ours, interval = found.values[metric], found.interval
+    if row is not None and len(row.units) < sum(column.startswith("AU") for column in ours):
+        # Some tables average over some of the units only (Table 10): so must we.
+        kept = {column: ours[column] for column in row.units if column in ours}
+        if kept:
+            ours, interval = {**kept, MEAN: sum(kept.values()) / len(kept)}, None
+    is_main = metric == found.summary["metric"]
+    return Line(name, paper, ours, interval if is_main else None, setting)
+
+
+def write_json(comparison: Comparison, path: Path) -> None:
+    """All numbers, for programs."""
+    path.write_text(json.dumps(list(comparison.records()), indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,65 @@
+"""Makes one table or picture of the paper from beginning to end, as a run that MLflow shows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from norface.errors import CorpusError
+from norface.paper.compare import compare_table, read_spec
+from norface.paper.config import STAND_IN, PaperConfig
+from norface.paper.experiments import SUFFIX, build_crossval, find_place, task_of
+from norface.paper.pictures import draw_fig3, draw_fig8
+from norface.paper.published import load_table
+from norface.report.paper_table import write_comparison
+from norface.tracking import open_run
+
+PICTURES: dict[str, Callable[[PaperConfig], list[Path]]] = {"fig3": draw_fig3, "fig8": draw_fig8}
+"Figures that are pictures of data, not tables of numbers."
+
+
+def produce(config: PaperConfig, name: str) -> list[Path]:
+    """Train what is missing, write the files into config.out; returns them. Raises NorfaceError."""
+    if name in PICTURES:
+        return PICTURES[name](config)
+    comparison = compare_table(config, name)
+    if not comparison.blocks:
+        raise CorpusError(f"{name}: nothing to compare")
+    paths = write_comparison(comparison, config.out)
+    folder = config.root / config.name / "tables" / name
+    with open_run(
+        folder, kind="paper", tracking=config.tracking, root=config.root, config=config,
+        tags={"table": name},
+    ) as run:  # fmt: skip
+        values = {}
+        for record in comparison.records():
+            place = f"{record['experiment']}/{record['metric']}/{record['setting']}"
+            for side in ("paper", "ours"):
+                if record["setting"] and record[side] is not None:
+                    values[f"{place}/{record['column']}/{side}"] = record[side]
+        run.log(values, step=0)
+        for path in paths:
+            run.log_artifact(path)
+    if not any(line.ours for block in comparison.blocks for line in block.lines):
+        print(f"{name}: no number of ours; see the notes in {paths[0]}", file=sys.stderr)
+    return paths
+
+
+def plan(config: PaperConfig, name: str) -> list[str]:
+    """What `produce` would train or leave out, a line each."""
+    if name in PICTURES:
+        return ["drawn from what is there"]
+    published, settings = load_table(name), list(read_spec(config, name).rows.values())
+    places = [one for one in published.experiments if one in config.experiments]
+    if not config.experiments:
+        tasks = dict.fromkeys(task_of(row.metric) for row in published.rows)
+        return [f"{STAND_IN}{SUFFIX[task]}: {', '.join(settings)}" for task in tasks]
+    lines = []
+    for experiment in places:
+        task = task_of(published.of(experiment)[0].metric)
+        place = find_place(config, experiment, task)
+        crossval, absent = build_crossval(config, experiment, place, settings)
+        lines += [f"{experiment}: {one}" for one in (crossval.settings if crossval else [])]
+        lines += [f"{experiment}: {one} left out, {why}" for one, why in absent.items()]
+    return lines or ["no corpus of this table is given"]

@@ -1,0 +1,217 @@
+"""A table of the paper with ours beside it, as Markdown, CSV, LaTeX and a picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from norface.paper.compare import Block, Comparison, Line
+from norface.paper.published import MEAN, PER_CENT
+from norface.report.figures import COLOURS, INK, RULE
+from norface.tracking import replacing
+
+UNIT = {"mse": "intensities squared", "mae": "intensities", "icc": "ICC(3,1)"}
+Grid = list[list[str]]
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write FOLDER/NAME.md, .csv, .tex and .png; returns them. Raises CheckpointError."""
+    paths = [folder / f"{comparison.name}.{ending}" for ending in ("md", "csv", "tex")]
+    texts = [to_markdown(comparison), to_csv(comparison), to_latex(comparison)]
+    for path, text in zip(paths, texts, strict=True):
+        with replacing(path) as aside:
+            aside.write_text(text, encoding="utf-8")
+    picture = folder / f"{comparison.name}.png"
+    with replacing(picture) as aside:
+        draw_comparison(comparison).savefig(aside, format="png", dpi=150, bbox_inches="tight")
+    return [*paths, picture]
+
+
+def make_grid(block: Block) -> Grid:
+    """Cells of a block, the header first.
+
+    Units downwards and methods across where there are units, our column right of the paper's; else
+    methods downwards, with paper, ours, interval and difference.
+    """
+    show = lambda value: "-" if value is None else f"{value:.{block.digits}f}"
+    if block.is_wide:
+        header, columns = [""], []
+        for line in block.lines:
+            header.append(f"{line.row} (paper)" if line.setting and line.paper else line.row)
+            columns.append([show(line.paper.get(column)) for column in block.columns])
+            if line.setting and not line.paper:
+                columns[-1] = [show(line.ours.get(column)) for column in block.columns]
+                header[-1] = f"{line.row} (this code)"
+            elif line.setting:
+                header.append("this code")
+                columns.append([show(line.ours.get(column)) for column in block.columns])
+        rows = zip(block.columns, *columns, strict=True)
+        return [header, *[list(row) for row in rows]]
+    grid = [["", "paper", "this code", "95 %", "difference"]]
+    for line in block.lines:
+        paper, ours = line.paper.get(MEAN), line.ours.get(MEAN)
+        both = paper is not None and ours is not None
+        grid.append(
+            [
+                line.row,
+                show(paper),
+                show(ours),
+                show_interval(line, block.digits),
+                f"{ours - paper:+.{block.digits}f}" if both else "-",  # type: ignore[operator]
+            ]
+        )
+    return grid
+
+
+def show_interval(line: Line, digits: int) -> str:
+    """'61.0 to 70.2', or a dash."""
+    if line.interval is None:
+        return "-"
+    return " to ".join(f"{edge:.{digits}f}" for edge in line.interval)
+
+
+def title_of(block: Block) -> str:
+    """Experiment, metric and unit."""
+    unit = "%" if block.metric in PER_CENT else UNIT[block.metric]
+    return f"{block.experiment}: {block.metric}, {unit}"
+
+
+def list_notes(block: Block) -> list[str]:
+    """What exactly was compared in a block, and what is not there."""
+    if not block.about and not any(line.why_absent for line in block.lines):
+        return [f"not measured: no data given (experiments.{block.experiment}.shards=[...])"]
+    notes = [f"{name}: {text}" for name, text in block.about.items()]
+    intervals = [
+        f"{line.row}: mean of this code {line.ours[MEAN]:.{block.digits}f}, 95 % by persons"
+        f" {show_interval(line, block.digits)}"
+        for line in block.lines
+        if block.is_wide and line.interval and MEAN in line.ours
+    ]
+    absent = [f"{line.row}: not run, {line.why_absent}" for line in block.lines if line.why_absent]
+    return [*notes, *intervals, *absent]
+
+
+def heading_of(comparison: Comparison) -> str:
+    """Table 7: ..."""
+    kind, number = ("Table", comparison.name.removeprefix("table"))
+    if comparison.name.startswith("fig"):
+        kind, number = "Figure", comparison.name.removeprefix("fig")
+    where = f" (page {comparison.page})" if comparison.page else ""
+    return f"{kind} {number}{where}: {comparison.title}"
+
+
+def to_markdown(comparison: Comparison) -> str:
+    """The whole table with its notes."""
+    parts = [f"# {heading_of(comparison)}"]
+    for block in comparison.blocks:
+        grid = make_grid(block)
+        rule = ["---", *["---:"] * (len(grid[0]) - 1)]
+        lines = ["| " + " | ".join(row) + " |" for row in (grid[0], rule, *grid[1:])]
+        notes = [f"- {note}" for note in list_notes(block)]
+        parts.append("\n".join([f"## {title_of(block)}", "", *lines, "", *notes]))
+    if comparison.notes:
+        parts.append("\n".join(["## Notes", "", *[f"- {note}" for note in comparison.notes]]))
+    return "\n\n".join(parts) + "\n"
+
+
+def to_csv(comparison: Comparison) -> str:
+    """One line a number."""
+    records = list(comparison.records())
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        writer.writerow({k: round(v, 6) if isinstance(v, float) else v for k, v in record.items()})
+    return buffer.getvalue()
+
+
+def to_latex(comparison: Comparison) -> str:
+    """One table environment a block; no package is needed."""
+    parts = [f"% {heading_of(comparison)}"]
+    for block in comparison.blocks:
+        grid = make_grid(block)
+        body = [" & ".join(map(escape_latex, row)) + r" \\" for row in grid]
+        parts.append(
+            "\n".join(
+                [
+                    r"\begin{table}",
+                    rf"\caption{{{escape_latex(heading_of(comparison))}."
+                    rf" {escape_latex(title_of(block))}.}}",
+                    rf"\begin{{tabular}}{{l{'r' * (len(grid[0]) - 1)}}}",
+                    r"\hline",
+                    body[0],
+                    r"\hline",
+                    *body[1:],
+                    r"\hline",
+                    r"\end{tabular}",
+                    *[f"% {note}" for note in list_notes(block)],
+                    r"\end{table}",
+                ]
+            )
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def escape_latex(text: str) -> str:
+    """Text as LaTeX shows it."""
+    for sign in "&%_#":
+        text = text.replace(sign, rf"\{sign}")
+    return text
+
+
+def draw_comparison(comparison: Comparison) -> Figure:
+    """Bars, the paper's grey beside ours: units of our rows, or one pair a row."""
+    blocks = comparison.blocks
+    figure = Figure(figsize=(9.0, 2.0 * len(blocks)), layout="constrained")
+    for block, axes in zip(
+        blocks, figure.subplots(len(blocks), 1, squeeze=False)[:, 0], strict=True
+    ):
+        ours = [line for line in block.lines if line.setting]
+        if block.is_wide:
+            labels = block.columns
+            bars = {}
+            for line in ours:
+                bars[f"{line.row}, paper"] = [line.paper.get(column) for column in labels]
+                bars[f"{line.row}, this code"] = [line.ours.get(column) for column in labels]
+        else:
+            labels = [line.row for line in block.lines]
+            bars = {
+                "paper": [line.paper.get(MEAN) for line in block.lines],
+                "this code": [line.ours.get(MEAN) for line in block.lines],
+            }
+        draw_bars(axes, labels, bars)
+        axes.set_title(title_of(block), loc="left", fontsize=10, color=INK)
+    figure.suptitle(heading_of(comparison), x=0.01, ha="left", fontsize=12, color=INK)
+    return figure
+
+
+def draw_bars(axes: Axes, labels: Sequence[str], bars: dict[str, list[float | None]]) -> None:
+    """Groups of bars with their numbers; what is absent leaves its place empty."""
+    there = {name: values for name, values in bars.items() if any(v is not None for v in values)}
+    width = 0.8 / max(len(there), 1)
+    ours = [name for name in there if not name.endswith("paper")]
+    colours = {name: COLOURS[0] for name in there} | dict(zip(ours, COLOURS[1:], strict=False))
+    for number, (name, values) in enumerate(there.items()):
+        for place, value in enumerate(values):
+            if value is None:
+                continue
+            x = place + (number - (len(there) - 1) / 2) * width
+            label = (
+                name if place == next(i for i, v in enumerate(values) if v is not None) else None
+            )
+            axes.bar(x, value, width * 0.92, color=colours[name], label=label)
+            text = f"{value:.2f}" if value < 10 else f"{value:.1f}"
+            axes.text(x, value, text, ha="center", va="bottom", fontsize=6, color=INK)
+    axes.set_xticks(range(len(labels)), labels, fontsize=7)
+    axes.margins(y=0.15)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.grid(True, axis="y", color=RULE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    if there:
+        axes.legend(frameon=False, fontsize=7, ncols=len(there), loc="upper right")
