@@ -20,8 +20,6 @@ from norface.evaluation.crossval_config import CrossvalConfig
 from norface.evaluation.predictions import read_predictions
 from norface.evaluation.protocols import predict_fold
 from norface.models.classifier import load_classifier
-from norface.models.encoder_files import save_encoder
-from norface.models.vit import FaceEncoder, VitConfig
 from norface.tracking import read_metrics
 from norface.training.run import run_stage
 from norface.training.stages.cla import ClaStage
