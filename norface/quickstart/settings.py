@@ -61,11 +61,10 @@ NORMALIZER: dict[str, Any] = {
         "encoder": {"kind": "reader", "width": 128, "original": "intensity"},
         "merging": {"heads": 4, "mlp_ratio": 2, "blocks": 0, "start": "aligned"},
         "decoder": {
-            "channels": [128, 64, 32],
+            "channels": [128, 64],
             "convolutions": 2,
             "upsampling": "nearest",
             "output": "target",
-            "paint": "finest",
         },
     },
     "discriminator": {"channels": [16, 32, 64]},
@@ -73,7 +72,7 @@ NORMALIZER: dict[str, Any] = {
         kind: {"source": "synthetic"}
         for kind in ("identity", "perceptual", "landmarks", "expression", "eyebrow")
     },
-    "losses": {"adv": 0.03, "rec": 200, "perc": 0.5, "id": 1, "lm": 20, "exp": 1, "eye": 0.2},
+    "losses": {"adv": 0.03, "rec": 200, "perc": 0.5, "id": 1, "lm": 20, "exp": 5, "eye": 1},
     "adversarial_start_step": 100,
     "optimizer": {
         "learning_rate": 3e-4,
