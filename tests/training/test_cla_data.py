@@ -12,8 +12,8 @@ from norface.data.loader import Draw
 from norface.data.shards import ShardIndex
 from norface.errors import ConfigError, CorpusError
 from norface.models.classifier import load_classifier
+from norface.models.encoder_files import save_encoder
 from norface.models.vit import FaceEncoder, VitConfig
-from norface.models.weights import save_encoder
 from norface.training.stages.cla import ClaStage
 from norface.training.stages.cla_folds import open_folds
 
