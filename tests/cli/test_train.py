@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,7 +13,16 @@ import pytest
 from norface.cli.main import main
 from norface.training import stages
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+TRAINING = str(Path(__file__).parents[1] / "training")
+sys.path.insert(0, TRAINING)
+TINY_TRAIN = f"""
+import sys
+sys.path.insert(0, {TRAINING!r})
+from norface.cli.main import main
+from norface.training import stages
+stages.STAGES["tiny"] = ("tiny", "TinyConfig", "TinyStage")
+sys.exit(main(["train", "tiny", *sys.argv[1:]]))
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -62,21 +71,15 @@ def test_help_has_an_example(capsys):
 
 
 def test_a_run_that_is_asked_to_stop_ends_with_75_and_the_same_command_goes_on(tmp_path):
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            code = train(
-                tmp_path, "trainer.images=4000", "slow_s=0.01", "trainer.log_every_steps=1"
-            )
-        except SystemExit as ended:
-            code = ended.code
-        finally:
-            os._exit(code)
+    settings = [f"root={tmp_path}", "tracking.mlflow=false", "backend.device=cpu"]
+    words = ["trainer.images=4000", "slow_s=0.01", "trainer.log_every_steps=1"]
+    # A process of its own: a fork of one that has computed already may wait for its threads.
+    child = subprocess.Popen([sys.executable, "-c", TINY_TRAIN, *settings, *words])
     while not (tmp_path / "run" / "metrics.jsonl").exists():
+        assert child.poll() is None
         time.sleep(0.01)
-    os.kill(child, signal.SIGTERM)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 75
+    child.send_signal(signal.SIGTERM)
+    assert child.wait() == 75
     (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
     step = int(checkpoint.name.removeprefix("step-"))
     assert train(tmp_path, f"trainer.images={8 * step + 8}", "slow_s=0.01") == 0
