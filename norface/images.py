@@ -46,6 +46,7 @@ def to_pixels(image: torch.Tensor) -> np.ndarray:
 
 def resize_images(images: torch.Tensor, side: int) -> torch.Tensor:
     """images (N, C, H, W) => (N, C, side, side), areas are averaged when shrinking."""
+    import torch
     from torch.nn import functional
 
     height, width = images.shape[-2:]
@@ -55,8 +56,9 @@ def resize_images(images: torch.Tensor, side: int) -> torch.Tensor:
         return functional.avg_pool2d(images, (height // side, width // side))
     shrinks = side < height or side < width
     # Interpolation in bf16 loses the antialiasing filter's precision, so it is done in fp32.
+    precise = images if images.dtype == torch.float64 else images.float()
     resized = functional.interpolate(
-        images.float(), (side, side), mode="bilinear", align_corners=False, antialias=shrinks
+        precise, (side, side), mode="bilinear", align_corners=False, antialias=shrinks
     )
     return resized.to(images.dtype)
 

@@ -25,7 +25,7 @@ def draw_faces(count=2, side=64):
     return F.interpolate(small, (side, side), mode="bilinear")
 
 
-def check_gradient(critic, image):
+def check_gradient(critic, image, *, rel=1e-3):
     """The gradient's length is the slope along it, by central differences in double precision."""
 
     def answer(image):
@@ -38,4 +38,4 @@ def check_gradient(critic, image):
     with torch.no_grad():
         ahead, behind = (answer(image + sign * step * image.grad / length) for sign in (1, -1))
     assert length > 0
-    assert length.item() == pytest.approx((ahead - behind).item() / (2 * step), rel=1e-3)
+    assert length.item() == pytest.approx((ahead - behind).item() / (2 * step), rel=rel)

@@ -49,7 +49,9 @@ def test_any_size_is_judged_and_only_the_picture_gets_gradient(critic):
 @pytest.mark.slow
 def test_gradient_in_the_picture_is_the_difference_of_the_answer(critic):
     judge = copy.deepcopy(critic).double()
-    check_gradient(lambda image: torch.cat([m.flatten() for m in judge(image)]), draw_faces(1))
+    answer = lambda image: torch.cat([maps.flatten() for maps in judge(image)])
+    # Thirteen layers of kinks: some lie within any step, and the slope is off by 0.3 %.
+    check_gradient(answer, draw_faces(1), rel=1e-2)
 
 
 @pytest.mark.slow
