@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import yaml
 from pydantic import Field
 
 from norface.config import Config, config_hash, load_config, save_config
@@ -11,6 +12,7 @@ from norface.errors import ConfigError
 from norface.training.stages import load_stage
 
 SHIPPED = sorted((Path(__file__).parents[1] / "configs").glob("*/*.yaml"))
+SETTINGS = Path(__file__).parents[1] / "configs" / "paper" / "settings.yaml"
 
 
 class Inner(Config):
@@ -174,6 +176,10 @@ def schema_of(path: Path) -> type[Config]:
         from norface.data.corpora.emo135 import Emo135Description
 
         return Emo135Description
+    if path.parent.name == "paper":
+        from norface.paper.compare import TableSpec
+
+        return TableSpec
     if path.parent.name == "cla" and "cla:" in path.read_text():
         from norface.evaluation.crossval_config import CrossvalConfig
 
@@ -181,9 +187,23 @@ def schema_of(path: Path) -> type[Config]:
     return load_stage(path.parent.name)[0]
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize(
+    "path",
+    [path for path in SHIPPED if path != SETTINGS],
+    ids=lambda path: f"{path.parent.name}/{path.name}",
+)
 def test_every_shipped_config_is_valid_for_what_its_folder_names(path):
     schema = schema_of(path)
     # A cross-validation's data is given on the command line, as the head of the file shows.
     given = ["cla.data.shards=[shards]"] if "cla" in schema.model_fields else []
     load_config(schema, path, given)
+
+
+@pytest.mark.parametrize("name", yaml.safe_load(SETTINGS.read_text()))
+def test_every_setting_of_the_papers_rows_is_one_of_a_cross_validation(name):
+    from norface.evaluation.crossval_config import Setting
+
+    values = yaml.safe_load(SETTINGS.read_text())[name]
+    # These two name data of the experiment, which takes their place.
+    wanted = {key: value for key, value in values.items() if key not in ("set", "features")}
+    assert Setting.model_validate(wanted).cla == values.get("cla", {})
