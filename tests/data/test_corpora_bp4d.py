@@ -1,50 +1,15 @@
 """BP4D and BP4D+: hand-made folders with each oddity of the official ones, and each thing wrong."""
 
-import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
+from bp4d_trees import by_frame, pictures, read, table, write
 from films import number_shown, write_film
 
 from norface.cli.main import main
-from norface.data.archives import ZippedPicture
 from norface.data.corpora.base import open_corpus
 from norface.data.video import VideoFrame
 from norface.errors import ConfigError, CorpusError
-from norface.images import encode_jpeg
-
-COLUMNS = [*range(0, 25)]
-"Headers of a BP4D table: the frame under 0, every unit at its own position."
-
-
-def write(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
-
-
-def table(path, rows, columns=COLUMNS, default=0):
-    """An occurrence table; rows: frame => unit => what is written."""
-    lines = [",".join(map(str, columns))]
-    for frame, codes in rows.items():
-        lines.append(",".join(str(codes.get(u, default)) if u else str(frame) for u in columns))
-    return write(path, "\n".join(lines) + "\n")
-
-
-def pictures(folder, *names):
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        (folder / name).write_bytes(b"picture")
-
-
-def read(root, *options, corpus="bp4d"):
-    reader = open_corpus(corpus, root, options)
-    return list(reader.read()), reader.problems
-
-
-def by_frame(records):
-    return {record.frame: record for record in records}
 
 
 @pytest.fixture
@@ -312,80 +277,6 @@ def test_tables_that_are_missing_misplaced_or_misnamed_are_listed(root):
         "AUCoding/F003_T1.csv": "not a text file; table not used",
         "/F003_T1": "there is no intensity table of AU6, AU10, AU12, AU14",
     }
-
-
-def test_bp4dplus_has_more_people_four_coded_tasks_and_other_data_beside(tmp_path):
-    columns = [
-        0,
-        1,
-        2,
-        4,
-        5,
-        6,
-        7,
-        9,
-        10,
-        11,
-        12,
-        13,
-        14,
-        15,
-        16,
-        17,
-        18,
-        19,
-        20,
-        22,
-        23,
-        24,
-        27,
-        28,
-    ]
-    rows = {2440: {24: 1}, 2441: {28: 1}}
-    table(tmp_path / "AUCoding/AU_OCC/M058_T6.csv", rows, [*columns, *range(29, 40)])
-    pictures(tmp_path / "2D+3D/M058/T6", "2439.jpg", "2440.jpg", "2441.jpg")
-    pictures(tmp_path / "2D+3D/M058/T2", "0001.jpg")
-    pictures(tmp_path / "Thermal/M058/T6", "0001.jpg")
-    write(tmp_path / "Physiology/M058/T6/BP_mmHg.txt", "80\n")
-    write(tmp_path / "2DFeatures/M058_T6.mat", "x")
-    records, problems = read(tmp_path, corpus="bp4dplus")
-    assert [record.key for record in records] == ["bp4dplus_M058_T6_2440", "bp4dplus_M058_T6_2441"]
-    units = {1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 24}
-    assert [record.presence for record in records] == [
-        {unit: int(unit == 24) for unit in units}, dict.fromkeys(units, 0),
-    ]  # fmt: skip
-    assert problems == []
-    pictures(tmp_path / "2D+3D/M058/T8", "0001.jpg")
-    assert [what for _, what in read(tmp_path, corpus="bp4dplus")[1]] == [
-        "there is no table M058_T8.csv; not used"
-    ]
-
-
-def test_archives_are_read_where_they_are_and_a_folder_goes_before_its_archive(tmp_path):
-    for person in ("F001", "F002", "F003"):
-        table(tmp_path / f"AUCoding/AU_OCC/{person}_T1.csv", {9: {}, 10: {}})
-    for person, first in (("F001", ""), ("F002", "F002/"), ("F003", "F003/")):
-        (tmp_path / "2D+3D").mkdir(exist_ok=True)
-        with zipfile.ZipFile(tmp_path / f"2D+3D/{person}.zip", "w") as archive:
-            for name in ("T1/0009.jpg", "T1/0010.JPG", "T1/0009.obj", "T2/0001.jpg", "readme.txt"):
-                pixels = np.full((8, 8, 3), 10 * int(person[1:]) + len(name), np.uint8)
-                archive.writestr(first + name, encode_jpeg(pixels))
-    pictures(tmp_path / "2D+3D/F003/T1", "9.jpg", "10.jpg")
-    write(tmp_path / "2D+3D/M001.zip", "no archive")
-    records, problems = read(tmp_path, corpus="bp4dplus")
-    assert [record.image for record in records] == [
-        ZippedPicture(tmp_path / "2D+3D/F001.zip", "T1/0009.jpg"),
-        ZippedPicture(tmp_path / "2D+3D/F001.zip", "T1/0010.JPG"),
-        ZippedPicture(tmp_path / "2D+3D/F002.zip", "F002/T1/0009.jpg"),
-        ZippedPicture(tmp_path / "2D+3D/F002.zip", "F002/T1/0010.JPG"),
-        tmp_path / "2D+3D/F003/T1/9.jpg",
-        tmp_path / "2D+3D/F003/T1/10.jpg",
-    ]
-    assert [record.image.read().mean() for record in records[:4:2]] == [21, 31]
-    assert [(Path(place).name, what.split("(")[0]) for place, what in problems] == [
-        ("F003.zip", f"{tmp_path}/2D+3D/F003/T1 shows F003_T1 too; not used"),
-        ("M001.zip", "not a zip archive, or damaged "),
-    ]
 
 
 def test_a_wrong_folder_gets_the_expected_tree(tmp_path, root, capsys):

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from test_nor_stage import NETWORKS, WEIGHTS, write_critic, write_faces
+from small_nor import WEIGHTS, config_maker
 
 from norface.cli.main import main
 from norface.config import save_config
@@ -11,7 +11,7 @@ from norface.errors import ConfigError
 from norface.tracking import TrackingConfig, read_metrics
 from norface.training.backends.base import BackendConfig, build_backend
 from norface.training.run import run_stage
-from norface.training.stages.nor import NorConfig, NorStage
+from norface.training.stages.nor import NorStage
 
 SHARES = {"id": 0.5, "exp": 0.3, "lm": 0.2}
 
@@ -19,25 +19,9 @@ SHARES = {"id": 0.5, "exp": 0.3, "lm": 0.2}
 @pytest.fixture
 def make_config(tmp_path):
     """A function that gives a config with small networks, faces and judges, and changes."""
-    shards = write_faces(tmp_path / "faces")
-    reader, identity = write_critic(tmp_path, "reader"), write_critic(tmp_path, "identity")
-    critics = dict.fromkeys(("landmarks", "expression", "eyebrow"), reader)
-    critics |= dict.fromkeys(("identity", "perceptual"), identity)
-
-    def make(**changes):
-        values = {
-            "data": {"shards": [str(shards)]},
-            "critics": critics,
-            "losses": WEIGHTS,
-            "trainer": {"images": 16, "batch_per_rank": 4, "log_every_steps": 1},
-            "self_pair": 0.5,
-            "root": tmp_path,
-            "tracking": TrackingConfig(mlflow=False),
-            **NETWORKS,
-        }
-        return NorConfig(**values | changes)
-
-    return make
+    trainer = {"images": 16, "batch_per_rank": 4, "log_every_steps": 1}
+    tracking = TrackingConfig(mlflow=False)
+    return config_maker(tmp_path, trainer=trainer, root=tmp_path, tracking=tracking)
 
 
 def test_shares_at_the_start_are_those_asked_for_and_weights_are_logged_and_then_stay(make_config):

@@ -7,82 +7,24 @@ import sys
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from small_nor import NETWORKS, SIDE, WEIGHTS, config_maker, write_faces
 
 from norface.config import save_config
 from norface.data.normalized import NormalizedSet, write_set
-from norface.data.records import FaceRecord
-from norface.data.shards import ShardWriter
 from norface.errors import ConfigError
-from norface.images import encode_jpeg, write_png
+from norface.images import write_png
 from norface.models.encoder_files import save_encoder
-from norface.models.face_networks import FaceNetworkConfig, build_face_network
 from norface.models.normalizer import load_generator
 from norface.models.vit import FaceEncoder, VitConfig
 from norface.training.backends.base import BackendConfig, build_backend
-from norface.training.stages.nor import NorConfig, NorStage
+from norface.training.stages.nor import NorStage
 from norface.training.stages.nor_config import TargetPool
-
-SIDE = 32
-NETWORKS = {
-    "normalizer": {
-        "encoder": {"side": SIDE, "patch": 8, "width": 16, "depth": 1, "heads": 2},
-        "merging": {"heads": 2, "blocks": 1},
-        "decoder": {"channels": [16, 8, 8, 8], "convolutions": 1, "upsampling": "shuffle"},
-    },
-    "discriminator": {"channels": [8, 8]},
-}
-WEIGHTS = {"adv": 1, "rec": 10, "perc": 1, "id": 1, "lm": 10, "exp": 10, "eye": 0}
-
-
-def write_faces(folder, subjects=3, frames=4, clip="c"):
-    rng = np.random.default_rng(0)
-    with ShardWriter(folder, side=SIDE, samples_per_shard=5) as writer:
-        for number in range(subjects * frames):
-            pixels = rng.integers(0, 256, (SIDE // 4, SIDE // 4, 3), np.uint8)
-            writer.write(
-                FaceRecord(
-                    corpus="synthetic",
-                    subject=f"S{number // frames}",
-                    clip=clip,
-                    frame=number % frames,
-                    image=encode_jpeg(pixels.repeat(4, 0).repeat(4, 1)),
-                )
-            )
-    return folder
-
-
-def write_critic(folder, kind):
-    """An untrained network in the file format of stage `critic`."""
-    config = FaceNetworkConfig(
-        kind=kind, side=SIDE, channels=(4, 8), blocks=(0, 0), hidden=8, embedding=8
-    )
-    settings = {"network": json.dumps(config.model_dump(mode="json"))}
-    save_file(build_face_network(config).state_dict(), folder / kind, settings)
-    return {"source": "synthetic", "weights": str(folder / kind)}
 
 
 @pytest.fixture
 def make_config(tmp_path):
     """A function that gives a config with small networks, faces and judges, and changes."""
-    shards = write_faces(tmp_path / "faces")
-    reader, identity = write_critic(tmp_path, "reader"), write_critic(tmp_path, "identity")
-    critics = dict.fromkeys(("landmarks", "expression", "eyebrow"), reader)
-    critics |= dict.fromkeys(("identity", "perceptual"), identity)
-
-    def make(**changes):
-        values = {
-            "data": {"shards": [str(shards)]},
-            "critics": critics,
-            "losses": WEIGHTS,
-            "trainer": {"images": 64, "batch_per_rank": 4, "log_every_steps": 2},
-            "self_pair": 0.5,
-            "optimizer": {"learning_rate": 1e-3},
-            **NETWORKS,
-        }
-        return NorConfig.model_validate(values | changes)
-
-    return make
+    return config_maker(tmp_path)
 
 
 @pytest.fixture

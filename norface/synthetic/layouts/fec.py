@@ -81,7 +81,10 @@ def write_photographs(folder: Path, subject: int, settings: LayoutSettings) -> l
 
 
 def triplets(faces: list[Face]) -> list[list[str]]:
-    """A row for every three neighbours, with 6, 5 or no votes, and one without a type."""
+    """A row for every three neighbours, with 6, 5 or no votes, and one without a type.
+
+    The five agree by four, enough for a triplet that can be trained on; the six do not agree.
+    """
     rows = []
     for first in range(len(faces)):
         three = [faces[(first + step) % len(faces)] for step in range(3)]
@@ -89,7 +92,8 @@ def triplets(faces: list[Face]) -> list[list[str]]:
         votes = (6, 5, 0, 6)[first % 4]
         if first % 4 != 3:
             row.append(KIND[first % 3])
-            row += [cell for n in range(votes) for cell in (f"annotator{n}", str(1 + n % 3))]
+            choices = [1 + (n == 4) if votes == 5 else 1 + n % 3 for n in range(votes)]
+            row += [cell for n, one in enumerate(choices) for cell in (f"annotator{n}", str(one))]
         rows.append(row)
     return rows
 
