@@ -43,8 +43,6 @@ class FaceNetworkConfig(Config):
     "Residual convolutions at each of these sizes."
     points: int = Field(48, gt=0)
     "Channels below the reader's heat maps."
-    finest: int = Field(1, ge=0)
-    "Number of the stage whose map has the size of the heat maps: 0 = side/2, 1 = side/4."
     hidden: int = Field(192, gt=0)
     "Width of the reader's layers between landmarks, last map and outputs."
     embedding: int = Field(64, gt=0)
@@ -108,7 +106,7 @@ class LandmarkHead(nn.Module):
 
     def __init__(self, config: FaceNetworkConfig):
         super().__init__()
-        self.first = min(config.finest, len(config.channels) - 1)
+        self.first = min(1, len(config.channels) - 1)
         side = config.side // 2 ** (self.first + 1)
         width = config.points
         self.heat = nn.Sequential(
