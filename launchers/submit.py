@@ -1,17 +1,20 @@
 """Queue a `norface` command on a Slurm cluster through submitit.
 
-    python -m launchers.submit -c configs/cluster/cpu.yaml nodes=2 -- train nor -c CONFIG
-    python -m launchers.submit nodes=4 ranks_per_node=8 gpus_per_node=8 -- train nor -c CONFIG
+    python -m launchers.submit --cluster configs/cluster/cpu.yaml -- train nor -c CONFIG key=value
+    python -m launchers.submit --nodes 4 --gpus-per-node 8 --time 24:00:00 -- train nor -c CONFIG
 
-The cluster's facts (partition, account, time) are settings, given as a file, as key=value or both.
-A time-limited or preempted job saves, is queued again and goes on. Needs `pip install
-norface[cluster]`.
+The cluster's facts (partition, account, time) come from the file; options win over it. The job runs
+the code and the config as they were now, from a snapshot in the run folder. A time-limited or
+preempted job saves, is queued again and goes on. --dry-run prints the script and queues nothing.
+Needs `pip install norface[cluster]`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,44 +22,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
-from norface.config import Config, load_config
-from norface.errors import ConfigError, NorfaceError
+from launchers.cluster import ClusterConfig, export_lines, job_environment, setup_lines
+from launchers.snapshot import freeze
+from norface.config import load_config
+from norface.errors import ConfigError, LaunchError, NorfaceError
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
-
-RESUME_CODE = 75
-
-
-class ClusterConfig(Config):
-    """What to ask the cluster for."""
-
-    nodes: int = Field(1, gt=0)
-    "Machines."
-    ranks_per_node: int = Field(1, gt=0)
-    "Processes a machine; one a GPU where there are GPUs."
-    gpus_per_node: int = Field(0, ge=0)
-    "GPUs a machine."
-    cpus_per_rank: int = Field(1, gt=0)
-    "CPUs a process, for data loading and on CPU for the training itself."
-    time_min: int = Field(1440, gt=0)
-    "Time limit of one start, in minutes; the job is queued again when it is over."
-    partition: str | None = None
-    "null = the cluster's default."
-    account: str | None = None
-    "null = the user's default."
-    constraint: str | None = None
-    "Features that the nodes must have."
-    signal_before_end_s: int = Field(180, gt=0)
-    "The ranks are asked to save so many seconds before the time limit."
-    restarts: int = Field(100, ge=0)
-    "Time limits after which a job is queued again; below 10 minutes a preemption counts too."
-    logs: Path = Path("runs/submitted")
-    "Folder for submitit's scripts and logs, on a file system that all nodes share."
-    name: str = "norface"
-    "Name of the job in the queue."
 
 
 class RankJob:
@@ -89,7 +61,10 @@ class RankJob:
         return code
 
     def checkpoint(self) -> DelayedSubmission:
-        """Called on rank 0 before the job is stopped: save on all ranks, then start again."""
+        """Called on rank 0 before the job is stopped: save on all ranks, then start again.
+
+        A rank that does not come to a step edge in time ends itself (norface's NORFACE_GRACE_S).
+        """
         import submitit
 
         if self._process is not None:
@@ -99,32 +74,70 @@ class RankJob:
         return submitit.helpers.DelayedSubmission(RankJob(self.command))
 
 
-def build_executor(config: ClusterConfig) -> Any:
-    """submitit's executor with the cluster's settings."""
+def build_executor(config: ClusterConfig, code: Path) -> Any:
+    """submitit's executor with the cluster's settings, for the packages in the folder `code`."""
     import submitit
 
-    world_size = config.nodes * config.ranks_per_node
+    mounts = [str(Path.cwd()), str(code), *config.mounts]
+    python, srun_args = None, ["--kill-on-bad-exit=1"]
+    if config.container is not None and config.container_runtime == "apptainer":
+        binds = [word for mount in mounts for word in ("--bind", mount)]
+        nv = ["--nv"] if config.gpus_per_node else []
+        python = shlex.join(["apptainer", "exec", *nv, *binds, config.container, "python3"])
+    elif config.container is not None:
+        pairs = ",".join(mount if ":" in mount else f"{mount}:{mount}" for mount in mounts)
+        srun_args += [f"--container-image={config.container}", f"--container-mounts={pairs}"]
+        srun_args += [f"--container-workdir={Path.cwd()}"]
+        python = "python3"
     executor = submitit.SlurmExecutor(
-        folder=config.logs.absolute() / "%j", max_num_timeout=config.restarts
+        folder=config.logs.absolute() / "%j", max_num_timeout=config.restarts, python=python
     )
     executor.update_parameters(
         job_name=config.name,
         nodes=config.nodes,
-        ntasks_per_node=config.ranks_per_node,
+        ntasks_per_node=config.ranks,
         cpus_per_task=config.cpus_per_rank,
         gpus_per_node=config.gpus_per_node or None,
-        time=config.time_min,
+        mem=config.memory,
+        time=config.minutes,
         partition=config.partition,
         account=config.account,
+        qos=config.qos,
         constraint=config.constraint,
         signal_delay_s=config.signal_before_end_s,
         stderr_to_stdout=True,
+        srun_args=srun_args,
         setup=[
-            f"export NORFACE_WORLD_SIZE={world_size}",
+            *setup_lines(config),
+            *export_lines(job_environment(config)),
+            f"export NORFACE_WORLD_SIZE={config.nodes * config.ranks}",
             f"export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-{config.cpus_per_rank}}}",
+            f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
+            "export PYTHONSAFEPATH=1  # not the code in the folder that it was submitted from",
         ],
     )
     return executor
+
+
+def add_cluster_options(parser: argparse.ArgumentParser, leave_out: Sequence[str] = ()) -> None:
+    """--cluster FILE and an option for each of its settings."""
+    parser.add_argument("--cluster", metavar="FILE", help="yaml of the cluster's settings")
+    for name, field in ClusterConfig.model_fields.items():
+        if name in leave_out:
+            continue
+        text = " ".join((field.description or "").split()).replace("%", "%%")
+        parser.add_argument(f"--{name.replace('_', '-')}", dest=f"_{name}", metavar="X", help=text)
+
+
+def read_cluster(options: argparse.Namespace) -> ClusterConfig:
+    """The file, with the options over it. Raises ConfigError."""
+    overrides = []
+    for name, field in ClusterConfig.model_fields.items():
+        value = getattr(options, f"_{name}", None)
+        if value is not None:
+            is_text = field.annotation not in (int, int | None) and value[:1] not in ("[", "{")
+            overrides.append(f"{name}={json.dumps(value) if is_text else value}")
+    return load_config(ClusterConfig, options.cluster, overrides)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -134,23 +147,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m launchers.submit",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    parser.add_argument("-c", "--cluster", help="yaml of the cluster's settings")
-    parser.add_argument("settings", nargs="*", help="key=value of the cluster's settings")
+    add_cluster_options(parser)
+    parser.add_argument("--dry-run", action="store_true", help="print the script; queue nothing")
+    cut = words.index("--") if "--" in words else len(words)
+    options = parser.parse_args(words[:cut])
+    command = words[cut + 1 :]
     try:
-        cut = words.index("--") if "--" in words else len(words)
-        options = parser.parse_args(words[:cut])
-        command = words[cut + 1 :]
         if not command:
             raise ConfigError("no command; give a norface verb after --")
-        job = build_executor(load_config(ClusterConfig, options.cluster, options.settings)).submit(
-            RankJob(command)
-        )
+        print(submit(read_cluster(options), command, dry_run=options.dry_run))
     except NorfaceError as error:
         print(f"launchers.submit: {error}", file=sys.stderr)
         return 2
-    print(job.job_id)
     return 0
+
+
+def submit(config: ClusterConfig, command: Sequence[str], *, dry_run: bool = False) -> str:
+    """The job's number; with `dry_run` its script. Raises NorfaceError."""
+    import submitit
+
+    frozen = freeze(command, dry_run=dry_run)
+    executor = build_executor(config, frozen.folder)
+    if dry_run:
+        return str(executor._make_submission_file_text(executor._submitit_command_str, "uid"))
+    try:
+        job = executor.submit(RankJob(frozen.command))
+    except (submitit.core.utils.FailedJobError, RuntimeError) as error:
+        text = " ".join(str(error).split())
+        raise LaunchError(f"sbatch refused the job: {text}") from error
+    return str(job.job_id)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,101 @@
 # Shared by the job scripts of this folder; sourced, never submitted.
 #
+# A script that is started by hand queues itself: code and config are frozen in the run folder
+# (launchers/snapshot.py), and the job runs those. `sbatch slurm/X.sh` works too, but reads code and
+# config when the job starts.
+#
 # How a job goes: the batch script starts one task a rank through srun and waits. Slurm sends the
 # script USR1 before the time limit and at preemption (or TERM to the ranks themselves); the ranks
 # save at the same step and end with 75; the script requeues the job, which resumes by itself.
 
 RESUME_CODE=75 # EX_TEMPFAIL: "saved as asked; start me again" (norface/training/preemption.py)
-stop_asked=""
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+stop_asked="" child="" killer="" stop_signal=USR1
 
 die() {
-    echo "${SLURM_JOB_NAME:-$0}: $*" >&2
+    echo "${SLURM_JOB_NAME:-$(basename "$0")}: $*" >&2
     exit 2
 }
 
-# Sets PYTHON: that of the virtual environment in NORFACE_VENV, else of .venv in the project.
-find_python() { # ROOT
-    local venv=${NORFACE_VENV:-$1/.venv}
-    PYTHON=$venv/bin/python
-    [[ -x $PYTHON ]] || die "no $PYTHON; make .venv as README says, or set NORFACE_VENV to yours"
+# Modules, variables and container that launchers/cluster.py wrote beside the frozen code.
+load_setup() {
+    # shellcheck disable=SC1091
+    if [[ -f $ROOT/setup.sh ]]; then source "$ROOT/setup.sh" || die "$ROOT/setup.sh failed"; fi
+    # Seconds that ranks have to save once asked. Less than --signal's, so that time is left to
+    # requeue; a cluster whose preemption kills earlier wants a smaller number.
+    export NORFACE_GRACE_S=${NORFACE_GRACE_S:-150}
+    SRUN=() PYTHON=("${NORFACE_VENV:-$ROOT/.venv}/bin/python")
+    export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
+    export PYTHONSAFEPATH=1 # not the code in the folder where the job was submitted
+    local mounts=$PWD,$ROOT${NORFACE_MOUNTS:+,$NORFACE_MOUNTS}
+    if [[ ! ${NORFACE_CONTAINER:-} || ! ${SLURM_JOB_ID:-} ]]; then
+        [[ -x ${PYTHON[0]} ]] ||
+            die "no ${PYTHON[0]}; make .venv as README says, or set NORFACE_VENV to yours"
+    elif [[ ${NORFACE_CONTAINER_RUNTIME:-apptainer} == apptainer ]]; then
+        PYTHON=(apptainer exec --bind "$mounts" --pwd "$PWD")
+        ((${SLURM_GPUS_ON_NODE:-0} == 0)) || PYTHON+=(--nv)
+        PYTHON+=("$NORFACE_CONTAINER" python3)
+    else
+        local mount pairs=""
+        for mount in ${mounts//,/ }; do
+            if [[ $mount != *:* ]]; then mount=$mount:$mount; fi
+            pairs+=${pairs:+,}$mount
+        done
+        SRUN=("--container-image=$NORFACE_CONTAINER" "--container-mounts=$pairs"
+            "--container-workdir=$PWD")
+        PYTHON=(python3)
+    fi
+}
+
+# Splits the words of a script that was started by hand: options of sbatch come first, as --X=Y.
+take_options() { # "$@"
+    OPTIONS=() dry_run=""
+    while [[ ${1:-} == -* ]]; do
+        if [[ $1 == --dry-run ]]; then dry_run=yes; else OPTIONS+=("$1"); fi
+        shift
+    done
+    WORDS=("$@")
+}
+
+# Queues a script with frozen code and config; its words are the frozen config, or those after --.
+queue() { # SCRIPT NORFACE-COMMAND... [-- WORDS...]
+    local script=$1 command=() words=() snapshot job
+    shift
+    while (($#)) && [[ $1 != -- ]]; do
+        command+=("$1")
+        shift
+    done
+    snapshot=$("${PYTHON[@]}" -m launchers.snapshot ${dry_run:+--dry-run} "${command[@]}") || exit $?
+    if (($#)); then words=("${@:2}"); else words=("$snapshot/config.yaml"); fi
+    if [[ $dry_run ]]; then
+        printf '# sbatch --parsable' && printf ' %q' "${OPTIONS[@]}" "$snapshot/slurm/$script" \
+            "${words[@]}" && echo && cat "$ROOT/slurm/$script"
+        return
+    fi
+    job=$(sbatch --parsable "${OPTIONS[@]}" "$snapshot/slurm/$script" "${words[@]}") || exit 1
+    echo "job $job; code and config frozen in $snapshot" >&2
+    echo "$job"
+}
+
+# One stage of training: queues itself, or runs as the job.
+train() { # STAGE SCRIPT DEFAULT-CONFIG "$@"
+    local stage=$1 script=$2 config=$3
+    take_options "${@:4}"
+    if [[ ${WORDS[0]:-} && (-f ${WORDS[0]} || ${WORDS[0]} != *=*) ]]; then
+        config=${WORDS[0]}
+        WORDS=("${WORDS[@]:1}")
+    fi
+    [[ -f $config ]] || die "${config:-no config}: no such config file"
+    load_setup
+    if [[ ! ${SLURM_JOB_ID:-} ]]; then
+        queue "$script" train "$stage" -c "$config" "${WORDS[@]}"
+        return
+    fi
+    set_ranks
+    echo "$(date +%T) job $SLURM_JOB_ID, start $((${SLURM_RESTART_COUNT:-0} + 1)):" \
+        "$NORFACE_WORLD_SIZE ranks on $SLURM_JOB_NUM_NODES nodes, $config ${WORDS[*]}" >&2
+    run_ranks train "$stage" -c "$config" "${WORDS[@]}"
+    finish $?
 }
 
 # Sets and exports what every rank must agree on. A rank a GPU, or NORFACE_RANKS_PER_NODE (1) on CPU.
@@ -35,37 +114,72 @@ set_ranks() {
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$CPUS_PER_RANK}
 }
 
-# Runs `norface ARGUMENTS` on every rank; USR1 and TERM to this script reach the ranks as USR1.
+# Sets PART, the I/N of this task of an array; tasks are counted from the first: 0-15 and 1-16 are
+# the same sixteen parts. 1/1 without an array.
+set_part() {
+    PART=1/1
+    [[ ${SLURM_ARRAY_TASK_COUNT:-} ]] || return 0
+    PART=$((SLURM_ARRAY_TASK_ID - SLURM_ARRAY_TASK_MIN + 1))/$SLURM_ARRAY_TASK_COUNT
+    ((SLURM_ARRAY_TASK_MAX - SLURM_ARRAY_TASK_MIN + 1 == SLURM_ARRAY_TASK_COUNT)) ||
+        die "--array must be a whole range such as 0-15; to do what is left, leave --array out"
+}
+
+# Runs `norface ARGUMENTS` on every rank; USR1, USR2 and TERM to this script reach them as USR1.
 run_ranks() { # ARGUMENTS...; returns the ranks' exit code
-    local code ended
-    trap 'ask_to_stop' USR1 TERM
-    srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$NORFACE_WORLD_SIZE" \
+    stop_signal=USR1
+    run_and_wait srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$NORFACE_WORLD_SIZE" \
         --ntasks-per-node="$RANKS_PER_NODE" --cpus-per-task="$CPUS_PER_RANK" \
-        --kill-on-bad-exit=1 "$PYTHON" -m launchers.slurm_rank "$@" &
-    srun_pid=$!
-    # `wait` also returns when a trap has run, so the code that counts is that of a gone srun.
+        --kill-on-bad-exit=1 "${SRUN[@]}" "${PYTHON[@]}" -m launchers.slurm_rank "$@"
+}
+
+# Runs `norface ARGUMENTS` once; what it has finished stays, so a stop may simply end it.
+run_once() { # ARGUMENTS...; returns its exit code
+    stop_signal=TERM
+    local srun=()
+    if ((${#SRUN[@]})); then srun=(srun --nodes=1 --ntasks=1 "${SRUN[@]}"); fi
+    run_and_wait "${srun[@]}" "${PYTHON[@]}" -m norface "$@"
+}
+
+run_and_wait() { # COMMAND...; returns its exit code
+    local code ended
+    trap 'ask_to_stop' USR1 USR2 TERM
+    "$@" &
+    child=$!
+    # `wait` also returns when a trap has run, so the code that counts is that of a gone child.
     until
-        wait "$srun_pid"
+        wait "$child"
         code=$?
-        ! kill -0 "$srun_pid" 2>/dev/null
+        ! kill -0 "$child" 2>/dev/null
     do :; done
-    wait "$srun_pid"
+    wait "$child"
     ended=$?
     ((ended == 127)) || code=$ended
-    trap '' USR1 TERM
+    trap '' USR1 USR2 TERM
     return $code
 }
 
+# Passes the request on. Ranks that cannot save end themselves after NORFACE_GRACE_S; those that
+# cannot even do that are killed, while there is time left to requeue.
 ask_to_stop() {
+    [[ ! $stop_asked ]] || return 0
     stop_asked=yes
     echo "$(date +%T) asked to stop: the ranks save and end" >&2
-    kill -USR1 "$srun_pid" 2>/dev/null || true
+    kill -s "$stop_signal" "$child" 2>/dev/null || true
+    (
+        trap - USR1 USR2 TERM
+        sleep "$((${NORFACE_GRACE_S%.*} + 10))"
+        echo "$(date +%T) they did not: killed" >&2
+        scancel --signal=KILL "$SLURM_JOB_ID" # its steps, not this script
+        kill -s KILL "$child" 2>/dev/null
+    ) &
+    killer=$!
 }
 
 # Ends the job: 0 is done, a stop on request is requeued, the rest is a failure. A lost node needs
 # nothing here: srun waits for it until Slurm takes the job back and requeues it.
 finish() { # CODE
     local code=$1
+    [[ ! $killer ]] || kill "$killer" 2>/dev/null # it would kill the job's next start
     if ((code == RESUME_CODE)) || [[ $code != 0 && $stop_asked ]]; then
         requeue "stopped on request (exit code $code)"
     fi
@@ -75,9 +189,10 @@ finish() { # CODE
 # A job that its owner cancelled, or that Slurm has already taken back, is no longer RUNNING:
 # requeueing it would undo the cancelling.
 requeue() { # REASON
-    [[ $(squeue -h -j "$SLURM_JOB_ID" -o %T) == RUNNING ]] || return 0
-    echo "$(date +%T) $1: requeueing job $SLURM_JOB_ID" >&2
-    scontrol requeue "$SLURM_JOB_ID" || return 0
+    local job=$SLURM_JOB_ID
+    [[ $(squeue -h -j "$job" -o %T) == RUNNING ]] || return 0
+    echo "$(date +%T) $1: requeueing job $job" >&2
+    scontrol requeue "$job" || return 0
     sleep 300 & # Slurm ends this script within seconds; ending first would look like a failure
     wait $!
 }

@@ -90,13 +90,13 @@ def train_part(config: CrossvalConfig) -> dict[str, Any]:
 def collect_crossval(config: CrossvalConfig) -> dict[str, Any]:
     """Summarize folds that other jobs have trained, and bring MLflow up to date.
 
-    Raises ConfigError naming the first fold that is missing.
+    Raises ConfigError naming the folds that are missing.
     """
     result = collect(config)
     if "missing" in result:
         raise ConfigError(
-            f"{config.folder}: {len(result['missing'])} folds are not trained yet, first"
-            f" {result['missing'][0]}; start their jobs again"
+            f"{config.folder}: {len(result['missing'])} folds are not trained yet:"
+            f" {', '.join(result['missing'])}; start their jobs again"
         )
     with open_run(
         config.folder, kind="crossval", tracking=config.tracking, root=config.root, config=config

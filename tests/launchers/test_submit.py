@@ -1,54 +1,88 @@
-"""What is asked of the cluster, and what a wrong setting is told; tests/slurm has a real queue."""
+"""The script that submitit gets, and what a wrong request is told; tests/slurm has a real queue."""
 
+from __future__ import annotations
+
+import json
+import os
 from pathlib import Path
 
 import pytest
 
-from launchers.submit import ClusterConfig, build_executor, main
-from norface.config import load_config
+from launchers.submit import main
 
 pytest.importorskip("submitit")
 
 SHIPPED = Path(__file__).parents[2] / "configs" / "cluster" / "cpu.yaml"
+TRAIN = ["--", "train", "nor", "data.shards=[shards]", "name=demo"]
 
 
-def script_of(config: ClusterConfig) -> str:
-    executor = build_executor(config)
-    return executor._make_submission_file_text("srun norface", "uid")
+@pytest.fixture
+def script(tmp_path, monkeypatch, capsys):
+    """A function that gives the script of a request, for an sbatch that is never called."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "srun").write_text("#!/bin/sh\n")
+    (tmp_path / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def make(*options: str) -> str:
+        assert main([*options, "--dry-run", *TRAIN]) == 0
+        return str(capsys.readouterr().out)
+
+    return make
 
 
-def test_a_config_becomes_lines_of_sbatch(tmp_path):
-    text = script_of(
-        ClusterConfig(
-            nodes=4, ranks_per_node=8, gpus_per_node=8, time_min=90, partition="long", logs=tmp_path
-        )
-    )
-    for line in ("nodes=4", "ntasks-per-node=8", "gpus-per-node=8", "time=90", "partition=long"):
+def test_options_win_over_the_file_and_nothing_is_written(script, tmp_path):
+    text = script(
+        "--cluster", str(SHIPPED), "--nodes", "4", "--gpus-per-node", "8", "--time", "1:30:00",
+        "--partition", "long", "--account", "mine", "--constraint", "a100", "--memory", "64G",
+    )  # fmt: skip
+    for line in ("nodes=4", "ntasks-per-node=1", "gpus-per-node=8", "time=90", "partition=long",
+                 "account=mine", "constraint=a100", "mem=64G", "signal=USR2@180"):  # fmt: skip
         assert f"#SBATCH --{line}\n" in text
-    assert "#SBATCH --signal=USR2@180\n" in text
-    assert "export NORFACE_WORLD_SIZE=32\n" in text
+    assert "export NORFACE_WORLD_SIZE=4\n" in text
+    assert f"export PYTHONPATH={tmp_path}/runs/demo/submitted/" in text
+    assert not (tmp_path / "runs").exists()
 
 
-def test_what_is_not_set_is_left_to_the_cluster(tmp_path):
-    text = script_of(ClusterConfig(logs=tmp_path))
-    for word in ("partition", "account", "constraint", "gpus"):
-        assert word not in text
+def test_what_is_not_set_is_left_to_the_cluster(script):
+    text = script()
+    for word in ("partition", "account", "constraint", "gpus", "qos", "mem", "container"):
+        assert f"#SBATCH --{word}" not in text
+
+
+def test_a_container_runs_the_ranks_in_either_way(script, tmp_path):
+    text = script("--container", "my image.sif", "--gpus-per-node", "2", "--mounts", "[/data]")
+    assert f"apptainer exec --nv --bind {tmp_path} --bind {tmp_path}/runs/demo" in text
+    assert "--bind /data 'my image.sif' python3 -u -m submitit" in text
+    text = script("--container", "me/norface:1", "--container-runtime", "enroot")
+    assert f"--container-image=me/norface:1 --container-mounts={tmp_path}:{tmp_path}," in text
+    assert " python3 -u -m submitit" in text
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nods=2", "--", "train", "nor"], "did you mean 'nodes'?"),
-        (["nodes=0", "--", "train", "nor"], "'nodes': found 0"),
-        (["nodes=2"], "give a norface verb after --"),
-        (["-c", "none.yaml", "--", "train"], "none.yaml: no such config file"),
+        (["--nodes", "0", *TRAIN], "'nodes': found 0"),
+        (["--nodes", "2"], "give a norface verb after --"),
+        (["--cluster", "none.yaml", *TRAIN], "none.yaml: no such config file"),
+        (["--", "trian"], "unknown verb 'trian'"),
+        (["--", "train", "nor", "data.shards=[x]", "data.worker=1"], "did you mean 'workers'"),
     ],
 )
-def test_a_wrong_request_is_one_line_and_2(words, said, capsys):
+def test_a_wrong_request_is_one_line_and_2(words, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert main(words) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_the_shipped_cluster_file_is_valid():
-    assert load_config(ClusterConfig, SHIPPED).nodes == 2
+def test_no_token_of_the_environment_reaches_script_or_snapshot(script, monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "very-secret")
+    assert "very-secret" not in script()
+    from launchers.snapshot import freeze
+
+    frozen = freeze(TRAIN[1:])
+    texts = [path.read_bytes() for path in frozen.folder.rglob("*") if path.is_file()]
+    assert texts and not any(b"very-secret" in text for text in texts)
+    assert json.dumps(frozen.command).count("very-secret") == 0

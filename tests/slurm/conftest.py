@@ -1,7 +1,11 @@
-"""A real Slurm cluster of two nodes on this machine (tests/slurm/slurm-cluster), one a test run."""
+"""A real Slurm cluster of two nodes on this machine (tests/slurm/slurm-cluster), one a test run.
+
+Times are for a machine that does other things too: a start of the program alone can take a minute.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -20,7 +24,7 @@ ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED"
 
 
 class Cluster:
-    """Two nodes, node1 and node2, in partitions `all` and `urgent` (which preempts `all`)."""
+    """Nodes node1, node2 ... in partitions `all` and `urgent` (which preempts `all`)."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -35,10 +39,15 @@ class Cluster:
         """Run the cluster tool: up, down, kill-node, restart-node."""
         self.call(str(TOOL), verb, str(self.folder), *arguments)
 
-    def call(self, *command: str, cwd: Path | None = None) -> str:
+    def call(self, *command: str, cwd: Path | None = None, **environment: str) -> str:
         """Output of a command that must succeed."""
         done = subprocess.run(
-            command, env=self.environment, cwd=cwd, capture_output=True, text=True, timeout=120
+            command,
+            env={**self.environment, **environment},
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=300,
         )
         assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
@@ -56,7 +65,7 @@ class Cluster:
         found = re.search(r"Restarts=(\d+)", self.call("scontrol", "show", "job", job))
         return int(found[1]) if found else 0
 
-    def wait_for(self, job: str, *states: str, timeout_s: float = 120) -> str:
+    def wait_for(self, job: str, *states: str, timeout_s: float = 400) -> str:
         """Wait until the job is in one of the states (any end where none is given)."""
         return self.wait_until(
             lambda: (now := self.state(job)) in (states or ENDED) and now,
@@ -65,7 +74,7 @@ class Cluster:
             job=job,
         )
 
-    def wait_until(self, condition, what: str, *, timeout_s: float = 120, job: str = "") -> str:
+    def wait_until(self, condition, what: str, *, timeout_s: float = 400, job: str = "") -> str:
         """Poll until the condition holds; on time-out fail with the queue and the job's log."""
         deadline = time.monotonic() + timeout_s
         while not (found := condition()):
@@ -86,9 +95,9 @@ class Cluster:
         return f"{queue}\n{self.log(job)[-6000:]}" if job else queue
 
 
-@pytest.fixture(scope="session")
-def running_cluster() -> Iterator[Cluster]:
-    """The cluster, up for the whole test run."""
+@contextlib.contextmanager
+def start_cluster(nodes: int) -> Iterator[Cluster]:
+    """A cluster of its own, taken down at the end; skips where none can be started."""
     if os.geteuid() != 0:
         pytest.skip("a Slurm cluster of namespaces needs root")
     for program in ("sbatch", "slurmctld", "slurmd", "munged", "ip"):
@@ -98,11 +107,18 @@ def running_cluster() -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="norface-slurm-"))
     cluster = Cluster(folder)
     try:
-        cluster.tool("up")
+        cluster.tool("up", "--nodes", str(nodes))
         yield cluster
     finally:
         cluster.tool("down")
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def running_cluster() -> Iterator[Cluster]:
+    """The cluster of two nodes, up for the whole test run."""
+    with start_cluster(2) as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -179,7 +179,7 @@ def test_a_job_queued_by_submitit_is_requeued_and_ends_in_the_same_weights(
     run = workplace / "runs" / "submitted"
     command = ["train", "nor", "-c", "nor.yaml", "name=submitted"]
     job = cluster.call(
-        sys.executable, "-m", "launchers.submit", "nodes=2", "--", *command, cwd=workplace
+        sys.executable, "-m", "launchers.submit", "--nodes", "2", "--", *command, cwd=workplace
     )
     wait_for_checkpoint(cluster, job, run)
     cluster.call("scancel", "--signal=USR2", job)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from marked_faces import write_corpus, write_normalized
 
+from norface.data.fold_choice import FoldChoice
 from norface.data.loader import Draw
 from norface.data.shards import ShardIndex
 from norface.errors import ConfigError, CorpusError
@@ -15,7 +16,7 @@ from norface.models.classifier import load_classifier
 from norface.models.encoder_files import save_encoder
 from norface.models.vit import FaceEncoder, VitConfig
 from norface.training.stages.cla import ClaStage
-from norface.training.stages.cla_folds import open_folds
+from norface.training.stages.cla_folds import find_sets, name_folds, open_folds
 
 
 def test_a_generator_that_saw_a_test_subject_is_refused_unless_the_protocol_is_the_papers(
@@ -156,3 +157,23 @@ def test_extractor_starts_from_weights_that_saw_no_test_subject(
     ClaStage(make_config(*leak, "data.protocol=paper"), backend)
     with pytest.raises(ConfigError, match="only for model.extractor=vit"):
         ClaStage(make_config(f"model.extractor_weights={leaky}"), backend)
+
+
+def test_a_star_is_the_only_folder_there_and_never_one_of_two(tmp_path):
+    (tmp_path / "test=part1" / "T" / "0123").mkdir(parents=True)
+    wanted = tmp_path / "{fold}" / "*" / "*"
+    assert find_sets([wanted], "test=part1") == [[tmp_path / "test=part1" / "T" / "0123"]]
+    with pytest.raises(ConfigError, match=r"test=part2/\*/\* is no folder"):
+        find_sets([wanted], "test=part2")
+    (tmp_path / "test=part1" / "T" / "4567").mkdir()
+    with pytest.raises(ConfigError, match=r"several folders for \* in .*/T: 0123, 4567"):
+        find_sets([wanted], "test=part1")
+
+
+def test_names_of_folds_without_shards_are_those_with_them(corpus):
+    index = ShardIndex.open(corpus / "shards")
+    drawn = FoldChoice(parts=4)
+    assert name_folds(drawn) == [fold.name for fold in open_folds(drawn, index)]
+    assert name_folds(FoldChoice(folds="bp4d")) == ["test=part1", "test=part2", "test=part3"]
+    assert name_folds(FoldChoice(folds="official")) == ["test=test"]
+    assert name_folds(FoldChoice(folds="corpora")) is None

@@ -100,7 +100,7 @@ def test_folds_are_jobs_of_their_own_and_are_collected(corpus, tmp_path, capsys)
         assert main([*words, f"part={part}/3"]) == 0
     capsys.readouterr()
     assert main([*words, "--collect"]) == 2
-    assert "1 folds are not trained yet, first without/seed0/test=part3" in capsys.readouterr().err
+    assert "1 folds are not trained yet: without/seed0/test=part3" in capsys.readouterr().err
     assert main([*words, "part=3/3"]) == 0
     assert "part 3/3: without/seed0/test=part3" in capsys.readouterr().out
     assert not (tmp_path / "crossval" / "crossval.json").exists()

@@ -10,6 +10,7 @@ import torch
 from small_nor import NETWORKS, SIDE, WEIGHTS, config_maker, write_faces
 
 from norface.config import save_config
+from norface.data.folds import make_folds
 from norface.data.normalized import NormalizedSet, write_set
 from norface.errors import ConfigError
 from norface.images import write_png
@@ -246,6 +247,20 @@ def test_targets_come_from_the_pool_only(make_config, backend):
     batches = stage.batches(0)
     seen = {key for _ in range(6) for key in next(batches)["target_key"]}
     assert seen == {"synthetic_S2_c_0", "synthetic_S2_c_1"}
+
+
+def test_a_fold_trains_on_its_train_subjects_only(make_config, backend, tmp_path):
+    shards = write_faces(tmp_path / "many", subjects=9)
+    config = make_config(data={"shards": [str(shards)]}, fold={"fold": "test=part2"})
+    stage = NorStage(config, backend)
+    index = config.data.open()
+    fold = next(one for one in make_folds(index.persons, validation_share=0.15)[1:])
+    assert fold.name == "test=part2" and fold.validation
+    assert stage.persons == set(fold.train)
+    step = next(iter(stage.batches(0)))
+    assert {key.rsplit("_", 2)[0] for key in step["key"]} <= {"_".join(p) for p in fold.train}
+    with pytest.raises(ConfigError, match="found 'part2'; there are: test=part1, test=part2"):
+        NorStage(make_config(data={"shards": [str(shards)]}, fold={"fold": "part2"}), backend)
 
 
 def test_originals_can_be_streamed(make_config, backend, tmp_path):

@@ -15,6 +15,7 @@ from ranks import said, start_ranks, tiny_config, wait_for
 from tiny import TinyStage
 
 from norface.data.loader import GlobalBatchSampler, build_loader
+from norface.errors import LaunchError
 from norface.training.preemption import (
     RESUME_CODE,
     STOP_SIGNALS,
@@ -109,3 +110,39 @@ def test_a_signal_to_reading_processes_too_leaves_time_to_save(tmp_path, number)
         os.kill(pid, number)
     assert wait_for([process], timeout_s=20) == [75], said(config)
     assert not any(os.path.exists(f"/proc/{pid}") for pid in readers)
+
+
+def test_a_rank_that_waits_for_another_ends_by_force_before_the_grace_time_is_over(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("NORFACE_GRACE_S", "1.5")
+    config = tiny_config(tmp_path, "trainer.images=400000", "trainer.save_every_steps=5")
+    processes = start_ranks(config, 2)
+    while not any((tmp_path / "run" / "checkpoints").glob("step-*")):
+        time.sleep(0.01)
+    # Rank 1 never comes to the next collective, in which rank 0 waits outside of Python.
+    os.kill(processes[1].pid, signal.SIGSTOP)
+    time.sleep(0.5)
+    asked = time.monotonic()
+    os.kill(processes[0].pid, signal.SIGTERM)
+    processes[0].join(20)
+    took = time.monotonic() - asked
+    processes[1].kill()
+    assert processes[0].exitcode == RESUME_CODE, said(config)
+    assert 1.4 < took < 15
+    assert "rank 0: no step edge within 1.5 s of SIGTERM; ended by force" in said(config)
+
+
+def test_without_a_hang_the_grace_time_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("NORFACE_GRACE_S", "0.2")
+    threads, handler = threading.active_count(), signal.getsignal(signal.SIGUSR1)
+    with catch_stop_signals() as stop:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert stop.asked
+    time.sleep(0.4)
+    assert threading.active_count() == threads
+    assert signal.set_wakeup_fd(-1) == -1
+    monkeypatch.setenv("NORFACE_GRACE_S", "soon")
+    with pytest.raises(LaunchError, match="NORFACE_GRACE_S: found 'soon'"), catch_stop_signals():
+        pass
+    assert signal.getsignal(signal.SIGUSR1) is handler

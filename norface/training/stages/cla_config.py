@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from norface.config import Config
 from norface.data.augment import AugmentConfig
+from norface.data.fold_choice import FoldChoice
 from norface.data.labels import ACTION_UNITS, DETECTION_UNITS, EMOTIONS, INTENSITY_UNITS, unit_name
 from norface.data.mixing import MixConfig
 from norface.data.remote import ShardPlace
@@ -23,7 +24,7 @@ from norface.training.stage import StageConfig
 Task = Literal["au", "intensity", "emotion"]
 
 
-class ClaDataConfig(Config):
+class ClaDataConfig(FoldChoice):
     """Faces, their normalized sets, and who tests."""
 
     shards: list[ShardPlace] = Field([], validate_default=False, min_length=1)
@@ -37,20 +38,6 @@ class ClaDataConfig(Config):
     "Feature vectors (.npz or .parquet) in the place of normalized pictures (Table 9)."
     split: str | None = None
     "Only this official split of the shards; null = all."
-    folds: str | None = None
-    """Name of committed folds, path of a json, `official` for the one fold of the corpus's own
-    train and test parts (named test=test), or `corpora` for a fold a corpus (named test=CORPUS);
-    null = equal parts of the subjects, by `seed`."""
-    train_corpora: list[str] | None = None
-    "With folds=corpora: train on these and test the others; null = leave one corpus out."
-    parts: int = Field(3, ge=2)
-    "Folds that are drawn where none are named."
-    validation_share: float = Field(0.15, ge=0, lt=1)
-    "Share of the train subjects that is kept for choosing the epoch (`strict`)."
-    seed: int = Field(0, ge=0)
-    "Seed of the drawn folds."
-    fold: str = "test=part1"
-    "Which fold tests."
     protocol: Protocol = "strict"
     "strict = best epoch by validation subjects, no test subject behind a set; paper = last epoch."
     cache: bool = False

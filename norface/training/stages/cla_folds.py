@@ -1,19 +1,20 @@
-"""Which fold stage `cla` trains, and which normalized sets belong to it."""
+"""Which fold is trained, and which normalized sets belong to it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from norface.data.fold_choice import FoldChoice
+from norface.data.fold_lists import read_fold_list
 from norface.data.folds import Fold, load_folds, make_folds
-from norface.data.official import OFFICIAL, official_fold
+from norface.data.official import FOLD, OFFICIAL, official_fold
 from norface.data.shards import ShardIndex
 from norface.errors import ConfigError
 from norface.evaluation.corpus_folds import CORPORA, corpus_folds
-from norface.training.stages.cla_config import ClaDataConfig
 
 
-def open_folds(data: ClaDataConfig, index: ShardIndex) -> list[Fold]:
+def open_folds(data: FoldChoice, index: ShardIndex) -> list[Fold]:
     """The folds that the config names or draws. Raises ConfigError, CorpusError."""
     share, persons = data.validation_share, index.persons
     if data.train_corpora is not None and data.folds != CORPORA:
@@ -27,7 +28,22 @@ def open_folds(data: ClaDataConfig, index: ShardIndex) -> list[Fold]:
     return make_folds(persons, parts=data.parts, seed=data.seed, validation_share=share)
 
 
-def choose_fold(data: ClaDataConfig, index: ShardIndex) -> Fold:
+def name_folds(data: FoldChoice) -> list[str] | None:
+    """Names of the folds as far as the config alone tells them; None where shards must be read.
+
+    Raises CorpusError for a list that cannot be read.
+    """
+    if data.folds == CORPORA:
+        return None
+    if data.folds == OFFICIAL:
+        return [FOLD]
+    if data.folds is not None:
+        found = read_fold_list(data.folds)
+        return [f"test={name}" for name in (found.parts or found.splits)]
+    return [f"test=part{part + 1}" for part in range(data.parts)]
+
+
+def choose_fold(data: FoldChoice, index: ShardIndex) -> Fold:
     """The fold `data.fold`. Raises ConfigError listing the names there are."""
     folds = {fold.name: fold for fold in open_folds(data, index)}
     if data.fold not in folds:
@@ -36,10 +52,13 @@ def choose_fold(data: ClaDataConfig, index: ShardIndex) -> Fold:
 
 
 def find_sets(normalized: Sequence[Path | list[Path]], fold: str) -> list[list[Path]]:
-    """The folders of every stream for a fold. Raises ConfigError naming the first absent one."""
+    """The folders of every stream for a fold: {fold} is its name, a part `*` the only folder there.
+
+    Raises ConfigError naming the first absent one, and where `*` stands for several.
+    """
     streams = [
         [
-            Path(str(path).replace("{fold}", fold))
+            find_only(Path(str(path).replace("{fold}", fold)))
             for path in ([one] if isinstance(one, Path) else one)
         ]
         for one in normalized
@@ -51,3 +70,23 @@ def find_sets(normalized: Sequence[Path | list[Path]], fold: str) -> list[list[P
             " it with norface normalize, or list only those that are there"
         )
     return streams
+
+
+def find_only(path: Path) -> Path:
+    """The path with each part `*` replaced by the only folder there is; as it is where none is.
+
+    Raises ConfigError where there are several.
+    """
+    found = Path()
+    for number, part in enumerate(path.parts):
+        if part != "*":
+            found /= part
+            continue
+        inner = sorted(one for one in found.glob("[!.]*") if one.is_dir())
+        if not inner:
+            return found.joinpath(*path.parts[number:])
+        if len(inner) > 1:
+            names = ", ".join(one.name for one in inner)
+            raise ConfigError(f"data.normalized: {path}: several folders for * in {found}: {names}")
+        found = inner[0]
+    return found

@@ -32,6 +32,7 @@ from norface.training.backends.base import Backend
 from norface.training.ema import MovingAverage
 from norface.training.seeding import sample_normal, sample_rng
 from norface.training.stage import Stage
+from norface.training.stages.cla_folds import choose_fold
 from norface.training.stages.nor_config import NorConfig
 from norface.training.stages.nor_cost import describe_cost
 
@@ -50,6 +51,8 @@ class NorStage(Stage):
     def __init__(self, config: NorConfig, backend: Backend):
         self.config, self.backend = config, backend
         self.index = config.data.open()
+        if config.fold is not None:
+            self.index = self.index.select(choose_fold(config.fold, self.index).train)
         self.pool = (
             config.target_pool.select(self.index, config.seed) if config.target_pool else None
         )

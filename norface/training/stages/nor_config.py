@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from norface.config import Config
 from norface.critics.base import CriticsConfig
+from norface.data.fold_choice import FoldChoice
 from norface.data.loader import DataConfig
 from norface.data.shards import ShardIndex
 from norface.errors import ConfigError
@@ -103,6 +104,9 @@ class NorConfig(StageConfig):
     name: str = "nor"
     data: DataConfig
     "Originals, and targets too."
+    fold: FoldChoice | None = None
+    """Only the train subjects of this fold of a cross-validation, so that nobody who is tested or
+    chosen by is behind the pictures that F_cla gets; null = everybody."""
     target_pool: TargetPool | None = None
     "Candidate target faces; null = every face, as in the paper."
     self_pair: float = Field(0.3, ge=0, le=1)
