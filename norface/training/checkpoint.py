@@ -27,9 +27,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from norface.errors import CheckpointError
+from norface.files import write_tensors
 
 MANIFEST, STATE = "manifest.json", "state.pt"
 PLAIN_TYPES = (type(None), bool, int, float, str, bytes)
@@ -68,7 +69,7 @@ class CheckpointFolder:
             self.clear_leftovers()
             aside.mkdir(parents=True)
             for name, tensors in state["models"].items():
-                save_file(own_storage(tensors), aside / f"{name}.safetensors")
+                write_tensors(aside / f"{name}.safetensors", tensors)
             with open(aside / STATE, "wb") as file:
                 torch.save({name: part for name, part in state.items() if name != "models"}, file)
             (aside / "config.yaml").write_text(config_text, encoding="utf-8")
@@ -167,19 +168,6 @@ def discard(path: Path) -> None:
         gone = path.with_name(f".removing-{path.name}")
         os.rename(path, gone)
         shutil.rmtree(gone, ignore_errors=True)
-
-
-def own_storage(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Contiguous CPU tensors of which no two share memory (safetensors refuses tied weights)."""
-    seen: set[int] = set()
-    owned = {}
-    for name, tensor in tensors.items():
-        tensor = tensor.detach().cpu().contiguous()
-        if tensor.untyped_storage().data_ptr() in seen:
-            tensor = tensor.clone()
-        seen.add(tensor.untyped_storage().data_ptr())
-        owned[name] = tensor
-    return owned
 
 
 def check_plain(value: Any, path: str) -> None:
