@@ -31,6 +31,7 @@ from safetensors.torch import load_file
 
 from norface.errors import CheckpointError
 from norface.files import write_tensors
+from norface.training.retention import Retention
 
 MANIFEST, STATE = "manifest.json", "state.pt"
 PLAIN_TYPES = (type(None), bool, int, float, str, bytes)
@@ -46,6 +47,8 @@ class Manifest:
     global_batch: int
     world_size: int
     config_hash: str
+    measures: dict[str, float] = field(default_factory=dict)
+    "Validation measures of this very step, where it was evaluated."
     sha256: dict[str, str] = field(default_factory=dict)
 
 
@@ -55,9 +58,16 @@ class CheckpointFolder:
 
     folder: Path
     keep: int
+    keep_every_steps: int = 0
+    keep_best: str = ""
+
+    @property
+    def retention(self) -> Retention:
+        """Which of them stay."""
+        return Retention(self.keep, self.keep_every_steps, self.keep_best)
 
     def save(self, state: dict[str, Any], manifest: Manifest, config_text: str) -> Path:
-        """Write the checkpoint of a step and drop the ones that `keep` no longer covers.
+        """Write the checkpoint of a step and drop the ones that need not be kept.
 
         `state` is a stage's state_dict plus plain data under "trainer". Raises CheckpointError when
         it cannot be written (the disk is full); the older checkpoints are then untouched.
@@ -130,9 +140,21 @@ class CheckpointFolder:
             shutil.rmtree(path, ignore_errors=True)
 
     def _drop_old(self, step: int) -> None:
-        past = [path for path in self.paths() if path <= self.path(step)]
-        for path in past[: -self.keep]:
-            discard(path)
+        measures = self.measures(upto=step)
+        for old in measures.keys() - self.retention.choose(measures):
+            discard(self.path(old))
+
+    def measures(self, *, upto: int) -> dict[int, dict[str, float]]:
+        """Step => measures of every checkpoint up to a step; {} where they cannot be read."""
+        found: dict[int, dict[str, float]] = {}
+        for path in self.paths():
+            step = int(path.name.removeprefix("step-"))
+            if step <= upto:
+                found[step] = {}
+                with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+                    values = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+                    found[step] = dict(values.get("measures") or {})
+        return found
 
 
 def verify(path: Path) -> Manifest:
