@@ -35,11 +35,10 @@ def explaining_memory(config: StageConfig, rank: int) -> Iterator[None]:
 def suggest(config: StageConfig) -> str:
     """`set gradient_checkpointing=true, or ...`: what this config has and does not use yet."""
     values = flatten(config.model_dump(mode="json"))
-    ways = [
-        f"{key}=true"
-        for key, value in values.items()
-        if key.endswith("gradient_checkpointing") and not value
-    ]
+    keys = [key for key in values if key.endswith("gradient_checkpointing")]
+    # The stage's own switch sets those of its networks.
+    depth = min((key.count(".") for key in keys), default=0)
+    ways = [f"{key}=true" for key in keys if key.count(".") == depth and not values[key]]
     if values["backend.precision"] == "fp32":
         ways.append("backend.precision=bf16")
     batch = config.trainer.batch_per_rank
