@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from norface.data.tars import unwritable
 from norface.errors import CorpusError
+
+if TYPE_CHECKING:
+    import torch
 
 
 @contextlib.contextmanager
@@ -52,3 +56,39 @@ def write_folder_aside(path: Path) -> Iterator[Path]:
         raise unwritable(path, error) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors by name as .safetensors, whole or not at all, with the mode the umask asks for.
+
+    (The library itself leaves files that nobody but their owner can read.) Tensors may lie on any
+    device, share memory or have any strides. Raises OSError and SafetensorError.
+    """
+    from safetensors.torch import save_file
+
+    aside = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(aside, "wb") as file:
+            mode = os.fstat(file.fileno()).st_mode & 0o777
+        save_file(own_storage(tensors), aside, dict(metadata or {}) or None)
+        os.chmod(aside, mode)
+        os.replace(aside, path)
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def own_storage(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Contiguous CPU tensors of which no two share memory (safetensors refuses tied weights)."""
+    seen: set[int] = set()
+    owned = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        if tensor.untyped_storage().data_ptr() in seen:
+            tensor = tensor.clone()
+        seen.add(tensor.untyped_storage().data_ptr())
+        owned[name] = tensor
+    return owned

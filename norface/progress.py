@@ -51,11 +51,7 @@ class Progress:
         if not self.total:
             return f"{self.name}: {self.done} {self.unit}s, {rate:.1f}/s"
         left = (self.total - self.done) / rate if rate > 0 else float("inf")
-        clock = (
-            f"{int(left // 60)}:{int(left % 60):02d} left"
-            if left != float("inf")
-            else "time left unknown"
-        )
+        clock = f"{format_clock(left)} left" if left != float("inf") else "time left unknown"
         text = f"{self.name}: {self.done}/{self.total} {self.unit}s, {rate:.1f}/s, {clock}"
         return f"{text}, {note}" if note else text
 
@@ -71,6 +67,13 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def format_clock(seconds: float) -> str:
+    """0:24, 59:59, 1:00:00."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def track(items: Iterable[T], name: str, total: int, unit: str = "image") -> Iterator[T]:

@@ -40,6 +40,11 @@ if TYPE_CHECKING:
 RUN_FILE, CONFIG_FILE, METRICS_FILE = "run.json", "config.yaml", "metrics.jsonl"
 ARTIFACTS = "artifacts"
 RESERVED = ("step", "images", "time")
+MEASURED = (
+    *("time", "images_per_second", "data_wait_share", "save_share", "useful_flops_share"),
+    *("memory_gb", "gpu_memory_gb"),
+)
+"Columns of metrics.jsonl that depend on the machine and the hour; all others come again exactly."
 
 
 class TrackingConfig(Config):

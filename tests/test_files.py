@@ -1,9 +1,13 @@
 """Files and folders that are there whole or not at all."""
 
+import os
+
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from norface.errors import CorpusError
-from norface.files import write_aside, write_folder_aside
+from norface.files import write_aside, write_folder_aside, write_tensors
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path):
@@ -70,3 +74,27 @@ def test_a_full_folder_a_file_and_a_file_as_parent_are_refused_by_name(tmp_path)
         with pytest.raises(CorpusError, match=message), write_folder_aside(tmp_path / name):
             raise AssertionError("must not be reached")
     assert (tmp_path / "full" / "mine").read_text() == "1"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_tensors_are_written_with_the_mode_that_the_umask_asks_for(tmp_path, umask, mode):
+    tied = torch.arange(6.0).reshape(2, 3)
+    before = os.umask(umask)
+    try:
+        write_tensors(tmp_path / "w.safetensors", {"a": tied.T, "b": tied}, {"about": "x"})
+        # Written anew over a file that others may not read.
+        os.chmod(tmp_path / "w.safetensors", 0o400)
+        write_tensors(tmp_path / "w.safetensors", {"a": tied.T, "b": tied}, {"about": "x"})
+    finally:
+        os.umask(before)
+    (path,) = tmp_path.iterdir()
+    assert path.stat().st_mode & 0o777 == mode
+    found = load_file(path)
+    assert torch.equal(found["a"], tied.T) and torch.equal(found["b"], tied)
+
+
+def test_tensors_that_cannot_be_written_leave_nothing(tmp_path):
+    (tmp_path / "w.safetensors" / "full").mkdir(parents=True)
+    with pytest.raises(OSError, match="directory"):
+        write_tensors(tmp_path / "w.safetensors", {"a": torch.ones(2)})
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]

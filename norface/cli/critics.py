@@ -16,9 +16,7 @@ Example:
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import sys
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -127,8 +125,6 @@ def run_shares(arguments: argparse.Namespace) -> int:
     from norface.training.stages.nor_shares import format_shares, measure_shares
 
     config = load_config(NorConfig, arguments.config, arguments.overrides)
-    with contextlib.redirect_stdout(sys.stderr):
-        # What the stage says while it is built is no part of the answer.
-        table = measure_shares(config)
+    table = measure_shares(config)
     print(json.dumps(table, indent=2) if arguments.json else format_shares(table))
     return 0

@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from norface.config import Config
 from norface.errors import WeightsError
+from norface.files import write_tensors
 from norface.models.convolutional import ConvConfig, ConvExtractor
 from norface.models.moe import MixtureOfExperts, MoEConfig, RouterStatistics
 from norface.models.vit import FaceEncoder, VitConfig
@@ -189,12 +189,8 @@ def save_classifier(
     path: str | Path, model: Classifier, state: dict[str, torch.Tensor], about: dict[str, Any]
 ) -> None:
     """Write weights `state` with the architecture and `about` (task, targets, ...) as metadata."""
-    path = Path(path)
     described = {"config": model.config.model_dump(mode="json"), **model.shape, **about}
-    temporary = path.with_name(path.name + ".tmp")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    save_file(tensors, temporary, metadata={"norface": json.dumps(described)})
-    temporary.replace(path)
+    write_tensors(Path(path), state, {"norface": json.dumps(described)})
 
 
 def load_classifier(path: str | Path) -> tuple[Classifier, dict[str, Any]]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import pickle
 import re
 import warnings
@@ -18,10 +17,10 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from norface.config import Config
 from norface.errors import WeightsError
+from norface.files import write_tensors
 from norface.models.vit import FaceEncoder, VitConfig
 
 METADATA = "norface"
@@ -133,15 +132,9 @@ def save_encoder(
     card = EncoderCard(
         encoder=encoder.config, source=source, persons=sorted(persons), images=images
     )
-    tensors = {
-        n: t.detach().float().cpu().contiguous() for n, t in encoder.vit.state_dict().items()
-    }
+    tensors = {name: tensor.float() for name, tensor in encoder.vit.state_dict().items()}
     text = json.dumps(card.model_dump(mode="json"), sort_keys=True)
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, str(temporary), metadata={METADATA: text})
-        os.replace(temporary, path)
+        write_tensors(path, tensors, {METADATA: text})
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
         raise WeightsError(f"{path}: cannot be written ({error})") from None

@@ -13,12 +13,12 @@ import timm
 import torch
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from norface.config import Config
 from norface.errors import ConfigError, WeightsError
+from norface.files import write_tensors
 from norface.images import resize_images
 from norface.models.face_networks import FaceNetworkConfig, FaceTrunk
 from norface.models.tensors import Standardize, at_least_single
@@ -97,10 +97,10 @@ def build_timm(name: str, length: int) -> tuple[nn.Module, Standardize, int]:
 def save_embedding(network: ExpressionEmbedding, config: EmbeddingConfig, path: Path) -> None:
     """Write weights (half precision) and sizes as .safetensors."""
     tensors = {
-        name: tensor.detach().cpu().contiguous().half() if tensor.is_floating_point() else tensor
+        name: tensor.half() if tensor.is_floating_point() else tensor
         for name, tensor in network.state_dict().items()
     }
-    save_file(tensors, path, {"embedding": json.dumps(config.model_dump(mode="json"))})
+    write_tensors(path, tensors, {"embedding": json.dumps(config.model_dump(mode="json"))})
 
 
 def load_embedding(path: Path) -> tuple[ExpressionEmbedding, EmbeddingConfig]:

@@ -9,7 +9,6 @@ model, card = load_generator("generator.safetensors")
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,11 +16,11 @@ from typing import Annotated, Any
 import torch
 from pydantic import Discriminator, Tag, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from norface.config import Config, describe
 from norface.errors import ConfigError, WeightsError
+from norface.files import write_tensors
 from norface.models.decoder import DecoderConfig, FacialDecoder
 from norface.models.merging import ExpressionMerging, MergingConfig
 from norface.models.reader_encoder import ReaderEncoder, ReaderEncoderConfig
@@ -169,18 +168,11 @@ def save_generator(
     card = GeneratorCard(
         architecture=model.config, side=model.config.side, persons=sorted(persons), images=images
     )
-    tensors = {
-        name: tensor.detach().float().cpu().contiguous()
-        for name, tensor in model.state_dict().items()
-    }
+    tensors = {name: tensor.float() for name, tensor in model.state_dict().items()}
     text = json.dumps(card.model_dump(mode="json"), sort_keys=True)
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, str(temporary), metadata={METADATA: text})
-        os.replace(temporary, path)
+        write_tensors(path, tensors, {METADATA: text})
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
         raise WeightsError(f"{path}: cannot be written ({error})") from None
 
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from norface import __version__
 from norface.errors import CorpusError
-from norface.tracking import METRICS_FILE, read_facts, read_metrics
+from norface.tracking import MEASURED, METRICS_FILE, read_facts, read_metrics
 
 REPORT_FILE = "report.html"
-NO_CURVE = ("step", "images", "time", "lr", "data_wait_share", "images_per_second")
+NO_CURVE = ("step", "images", "lr", *MEASURED)
 STAGE_NAMES = {
     "nor": "Normalization network (F_nor)",
     "cla": "Classification network (F_cla)",

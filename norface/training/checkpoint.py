@@ -27,9 +27,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from norface.errors import CheckpointError
+from norface.files import write_tensors
+from norface.training.retention import Retention
 
 MANIFEST, STATE = "manifest.json", "state.pt"
 PLAIN_TYPES = (type(None), bool, int, float, str, bytes)
@@ -45,6 +47,8 @@ class Manifest:
     global_batch: int
     world_size: int
     config_hash: str
+    measures: dict[str, float] = field(default_factory=dict)
+    "Validation measures of this very step, where it was evaluated."
     sha256: dict[str, str] = field(default_factory=dict)
 
 
@@ -54,9 +58,16 @@ class CheckpointFolder:
 
     folder: Path
     keep: int
+    keep_every_steps: int = 0
+    keep_best: str = ""
+
+    @property
+    def retention(self) -> Retention:
+        """Which of them stay."""
+        return Retention(self.keep, self.keep_every_steps, self.keep_best)
 
     def save(self, state: dict[str, Any], manifest: Manifest, config_text: str) -> Path:
-        """Write the checkpoint of a step and drop the ones that `keep` no longer covers.
+        """Write the checkpoint of a step and drop the ones that need not be kept.
 
         `state` is a stage's state_dict plus plain data under "trainer". Raises CheckpointError when
         it cannot be written (the disk is full); the older checkpoints are then untouched.
@@ -68,7 +79,7 @@ class CheckpointFolder:
             self.clear_leftovers()
             aside.mkdir(parents=True)
             for name, tensors in state["models"].items():
-                save_file(own_storage(tensors), aside / f"{name}.safetensors")
+                write_tensors(aside / f"{name}.safetensors", tensors)
             with open(aside / STATE, "wb") as file:
                 torch.save({name: part for name, part in state.items() if name != "models"}, file)
             (aside / "config.yaml").write_text(config_text, encoding="utf-8")
@@ -129,9 +140,21 @@ class CheckpointFolder:
             shutil.rmtree(path, ignore_errors=True)
 
     def _drop_old(self, step: int) -> None:
-        past = [path for path in self.paths() if path <= self.path(step)]
-        for path in past[: -self.keep]:
-            discard(path)
+        measures = self.measures(upto=step)
+        for old in measures.keys() - self.retention.choose(measures):
+            discard(self.path(old))
+
+    def measures(self, *, upto: int) -> dict[int, dict[str, float]]:
+        """Step => measures of every checkpoint up to a step; {} where they cannot be read."""
+        found: dict[int, dict[str, float]] = {}
+        for path in self.paths():
+            step = int(path.name.removeprefix("step-"))
+            if step <= upto:
+                found[step] = {}
+                with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+                    values = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+                    found[step] = dict(values.get("measures") or {})
+        return found
 
 
 def verify(path: Path) -> Manifest:
@@ -167,19 +190,6 @@ def discard(path: Path) -> None:
         gone = path.with_name(f".removing-{path.name}")
         os.rename(path, gone)
         shutil.rmtree(gone, ignore_errors=True)
-
-
-def own_storage(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Contiguous CPU tensors of which no two share memory (safetensors refuses tied weights)."""
-    seen: set[int] = set()
-    owned = {}
-    for name, tensor in tensors.items():
-        tensor = tensor.detach().cpu().contiguous()
-        if tensor.untyped_storage().data_ptr() in seen:
-            tensor = tensor.clone()
-        seen.add(tensor.untyped_storage().data_ptr())
-        owned[name] = tensor
-    return owned
 
 
 def check_plain(value: Any, path: str) -> None:

@@ -15,10 +15,12 @@ from norface.tracking import CONFIG_FILE, Run, open_run, read_facts
 from norface.training.agreement import on_main
 from norface.training.backends.base import Backend, BackendConfig, build_backend
 from norface.training.checkpoint import CheckpointFolder, explain_write_failure
+from norface.training.memory_hint import explaining_memory
 from norface.training.preemption import StoppedOnRequest, catch_stop_signals
 from norface.training.seeding import seed_everything
 from norface.training.stage import Stage, StageConfig
 from norface.training.trainer import Trainer
+from norface.training.watchdog import watching
 
 FREE_KEYS = (
     "name",
@@ -26,13 +28,18 @@ FREE_KEYS = (
     "tracking.*",
     "trainer.images",
     "trainer.*_every_steps",
-    "trainer.keep_checkpoints",
+    "trainer.save_in_background",
+    "trainer.keep_*",
+    "trainer.hang_seconds",
+    "trainer.profile*",
     # The trainer compares the global batch, which is what matters.
     "trainer.batch_per_rank",
     "backend.world_size",
     "backend.threads",
     "backend.device",
     "*.workers",
+    # What is computed twice is computed alike.
+    "*gradient_checkpointing",
 )
 "Keys that may change between two starts of one run: they move no sample and no equation."
 
@@ -54,13 +61,25 @@ def run_stage(
             if backend.is_main:
                 print(f"{folder}: finished already; ask for more trainer.images or another name=")
             return folder
-        with run_on_main(
-            backend, folder, config, {"stage": stage_class.name, **(tags or {})}
-        ) as run:
+        named = {"stage": stage_class.name, **(tags or {})}
+        with (
+            run_on_main(backend, folder, config, named) as run,
+            watching(backend, folder, config.trainer.hang_seconds) as watchdog,
+            explaining_memory(config, backend.rank),
+        ):
             seed_everything(config.seed)
             stage = stage_class.choose(config)(config, backend)  # type: ignore[call-arg]
-            kept = CheckpointFolder(folder / "checkpoints", config.trainer.keep_checkpoints)
-            trainer = Trainer(stage, config, backend=backend, checkpoints=kept, run=run, stop=stop)
+            if backend.is_main:
+                print("".join(f"{note}\n" for note in stage.notes), end="", flush=True)
+            trainer = Trainer(
+                stage,
+                config,
+                backend=backend,
+                checkpoints=open_checkpoints(folder, config),
+                run=run,
+                stop=stop,
+                watchdog=watchdog,
+            )
             trainer.resume()
             trainer.fit()
             on_main(backend, lambda: export(stage, folder))
@@ -77,6 +96,14 @@ def run_folder(config: StageConfig) -> Path:
             f"name: found '{config.name}'; a folder below root={config.root} is meant"
         )
     return config.root / name
+
+
+def open_checkpoints(folder: Path, config: StageConfig) -> CheckpointFolder:
+    """The checkpoints of a run folder, kept as the config says."""
+    every = config.trainer
+    return CheckpointFolder(
+        folder / "checkpoints", every.keep_checkpoints, every.keep_every_steps, every.keep_best
+    )
 
 
 @contextlib.contextmanager

@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     import torch
 
 
+class ProfileConfig(Config):
+    """Which steps torch's profiler watches. They are slower; what they compute stays the same."""
+
+    start_step: int = Field(20, ge=0)
+    "Steps before the window; the first few of a run are unlike the others."
+    steps: int = Field(3, gt=0)
+    "Length of the window."
+    rank: int = Field(0, ge=0)
+    "The rank that is watched."
+
+
 class TrainerConfig(Config):
     """How long to train and how often to look. Steps are global batches."""
 
@@ -33,8 +44,20 @@ class TrainerConfig(Config):
     "The stage's own evaluation (validation subjects) every so many steps; 0 = only at the end."
     save_every_steps: int = Field(1000, ge=0)
     "A checkpoint every so many steps; 0 = only at the end and when the job is asked to stop."
+    save_in_background: bool | None = None
+    "Copy the state to host memory and let a thread write it; null = where the ranks have GPUs."
     keep_checkpoints: int = Field(2, gt=0)
     "Newest whole checkpoints that are kept."
+    keep_every_steps: int = Field(0, ge=0)
+    "The first checkpoint at or after each multiple of this is kept for ever; 0 = none."
+    keep_best: str = ""
+    """Keep the best checkpoint by a measure of metrics.jsonl (validation/f1; with a minus before it
+    where lower is better: -validation/loss), and save when it gets better; empty = no."""
+    hang_seconds: float = Field(1800, ge=0)
+    """A rank that all others wait for so long is named, and all ranks end; 0 = they wait. More than
+    rank 0 needs alone for a sample grid, a checkpoint or the reading of an index."""
+    profile: ProfileConfig | None = None
+    "Steps to watch with torch's profiler; null = none."
 
 
 class StageConfig(Config):
@@ -60,6 +83,8 @@ class Stage(abc.ABC):
     "Global batches in one pass over the data."
     total_steps: int | None = None
     "Steps that the stage wants in all where it counts in epochs; None = as `trainer.images` says."
+    notes: tuple[str, ...] = ()
+    "What the constructor has to tell the user (costs, weights that matched); rank 0 prints it."
     evaluate_every_steps: int | None = None
     "The stage's own rhythm of `evaluate` (an epoch, say); None = as the trainer's config says."
 
@@ -86,7 +111,8 @@ class Stage(abc.ABC):
     def state_dict(self) -> dict[str, Any]:
         """{"models": {name: tensors by name}, "optimizers": {name: state}, "extra": plain data}.
 
-        Main rank only. Plain = tensors, numbers, text, and lists and dicts of them.
+        All ranks call it; only rank 0's is used. Plain = tensors, numbers, text, and lists and
+        dicts of them.
         """
 
     @abc.abstractmethod
@@ -99,6 +125,12 @@ class Stage(abc.ABC):
         Called at the end too. Written as validation/NAME.
         """
         return {}
+
+    def count_operations(self) -> float:
+        """Floating-point operations that training on one picture needs (a + b c is two), forward
+        and backward, without what is computed twice to save memory; 0 = not known. Main rank only.
+        """
+        return 0.0
 
     def sample_grid(self) -> np.ndarray | None:
         """A picture (H, W, 3, uint8) that shows how the stage is doing, or None. Main rank only."""

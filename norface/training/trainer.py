@@ -11,6 +11,7 @@ sample grid or building a loader cannot make a resumed run another one.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator
@@ -19,15 +20,19 @@ from typing import Any
 import torch
 
 from norface.config import config_hash
-from norface.errors import CheckpointError, TrainingError
+from norface.errors import CheckpointError, ConfigError, TrainingError
 from norface.progress import Progress
 from norface.tracking import CONFIG_FILE, Run
 from norface.training.agreement import fail_on_all, on_main
 from norface.training.backends.base import Backend
 from norface.training.checkpoint import CheckpointFolder, Manifest, non_finite_tensor
+from norface.training.observing import MetricWindow, share_of_machine
 from norface.training.preemption import StoppedOnRequest, StopRequest
+from norface.training.profiling import ProfileWindow
+from norface.training.saving import CheckpointWriter
 from norface.training.seeding import seed_step
 from norface.training.stage import Stage, StageConfig
+from norface.training.watchdog import Watchdog
 
 AGREE_EVERY_ON_GPU = 16
 "Steps between looks at losses and stop requests on a GPU, where each look waits for the device."
@@ -48,14 +53,24 @@ class Trainer:
         checkpoints: CheckpointFolder,
         run: Run | None,
         stop: StopRequest,
+        watchdog: Watchdog | None = None,
     ):
         self.stage, self.config, self.backend = stage, config, backend
         self.checkpoints, self.run, self.stop = checkpoints, run, stop
-        self.every = config.trainer
+        self.every, self.watchdog = config.trainer, watchdog
+        on_gpu = backend.device.type != "cpu"
+        chosen = config.trainer.save_in_background
+        self.writer = CheckpointWriter(checkpoints, background=on_gpu if chosen is None else chosen)
+        self.profile = ProfileWindow(
+            config.trainer.profile, checkpoints.folder.parent, backend.rank
+        )
         self.global_batch = config.trainer.batch_per_rank * backend.world_size
         self.steps = stage.total_steps or math.ceil(config.trainer.images / self.global_batch)
         self.step = 0
         self.window = MetricWindow()
+        self.measures: dict[str, float] = {}
+        self.best: float | None = None
+        self._seconds_a_picture: float | None = None
         self._unchecked: list[tuple[int, dict[str, torch.Tensor], list[str]]] = []
 
     @property
@@ -65,7 +80,7 @@ class Trainer:
 
     def resume(self) -> None:
         """Go back to the newest whole checkpoint, if there is one. All ranks."""
-        manifest = on_main(self.backend, self._choose_checkpoint)
+        manifest, self.best = on_main(self.backend, self._choose_checkpoint)
         if manifest is not None:
             state = self.checkpoints.load(manifest.step)
             windows = state.pop("trainer")["windows"]
@@ -93,7 +108,9 @@ class Trainer:
                 if progress is not None:
                     progress.advance(self.global_batch, self.window.note)
                 self._step_edge()
+            on_main(self.backend, self.writer.wait)
         finally:
+            self.profile.close()
             if progress is not None:
                 progress.close()
             # Ends a generator's reading processes now, not when garbage is collected.
@@ -103,12 +120,16 @@ class Trainer:
         started = time.monotonic()
         batch = next(batches)
         self.window.waited_s += time.monotonic() - started
+        self.profile.before_step(self.step)
         seed_step(self.config.seed, self.step, self.backend.rank)
         metrics = self.stage.train_batch(batch, self.step)
         self.window.add(metrics)
         losses = {name: value for name, value in metrics.items() if "/" not in name}
         self._unchecked.append((self.step, losses, self.stage.describe_batch(batch)))
         self.step += 1
+        self.profile.after_step(self.step)
+        if self.watchdog is not None:
+            self.watchdog.step = self.step
 
     def _step_edge(self) -> None:
         log, save = self._due(self.every.log_every_steps), self._due(self.every.save_every_steps)
@@ -118,18 +139,47 @@ class Trainer:
         if on_gpu and self.step % AGREE_EVERY_ON_GPU and not (log or save or evaluate or sample):
             return
         stop = self._agree()
-        values = self.window.close(self.backend, self.global_batch) if log else {}
+        values = self._measure() if log else {}
         looked_at = time.monotonic()
-        if evaluate:
-            found = self.stage.evaluate(self.step)
-            values |= {f"validation/{name}": value for name, value in found.items()}
+        found = self.stage.evaluate(self.step) if evaluate else {}
+        self.measures = {f"validation/{name}": value for name, value in found.items()}
         if log or evaluate or sample:
-            on_main(self.backend, lambda: self._write(values, sample))
+            on_main(self.backend, lambda: self._write(values | self.measures, sample))
+        save = (evaluate and self._is_best()) or save
+        self.window.leave_out(looked_at, saving=False)
         if save or stop:
+            looked_at = time.monotonic()
             self.save()
-        self.window.started += time.monotonic() - looked_at
+            self.window.leave_out(looked_at, saving=True)
         if stop and self.step < self.steps:
+            on_main(self.backend, self.writer.wait)
             raise StoppedOnRequest(self.checkpoints.folder.parent, self.step)
+
+    def _measure(self) -> dict[str, float]:
+        """Means since the last log step, and how fast the machine was."""
+        if self._seconds_a_picture is None:
+            looked_at, operations = time.monotonic(), 0.0
+            with contextlib.suppress(NotImplementedError, RuntimeError):
+                operations = self.stage.count_operations() if self.backend.is_main else 0.0
+            half = self.config.backend.precision == "bf16"
+            dtype = torch.bfloat16 if half else torch.float32
+            self._seconds_a_picture = share_of_machine(operations, self.backend, dtype)
+            self.window.leave_out(looked_at, saving=False)
+        return self.window.close(self.backend, self.global_batch, self._seconds_a_picture)
+
+    def _is_best(self) -> bool:
+        """Whether the measures of now are the best so far, where `trainer.keep_best` asks."""
+        if not self.every.keep_best:
+            return False
+        score = self.checkpoints.retention.score(self.measures)
+        if score is None:
+            there = ", ".join(self.measures) or "none; does it have validation data?"
+            raise ConfigError(
+                f"trainer.keep_best: found '{self.every.keep_best}'; this stage measures: {there}"
+            )
+        better = self.best is None or score > self.best
+        self.best = score if better else self.best
+        return better
 
     def _due(self, every: int) -> bool:
         return self.step == self.steps or (every > 0 and self.step % every == 0)
@@ -137,9 +187,12 @@ class Trainer:
     def _agree(self) -> bool:
         """Whether any rank was asked to stop. Ends all ranks when a loss of any is not finite."""
         report = next(filter(None, map(self._non_finite, self._unchecked)), "")
-        flags = torch.tensor([self.stop.asked, bool(report)], dtype=torch.int32)
-        stop, bad = self.backend.all_reduce_sum(flags.to(self.backend.device)).tolist()
+        failed = self.writer.failure is not None
+        flags = torch.tensor([self.stop.asked, bool(report), failed], dtype=torch.int32)
+        stop, bad, failed = self.backend.all_reduce_sum(flags.to(self.backend.device)).tolist()
         self._unchecked.clear()
+        if failed:
+            on_main(self.backend, self.writer.wait)
         if bad:
             reports = [text for text in self.backend.gather_objects(report) if text]
             fail_on_all(self.backend, TrainingError(reports[0]))
@@ -170,11 +223,11 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint of this step. All ranks; raises CheckpointError, TrainingError."""
         windows = self.backend.gather_objects(self.window.state())
-        on_main(self.backend, lambda: self._save(windows))
-
-    def _save(self, windows: list[dict[str, list[float]]]) -> None:
-        assert self.run is not None
         state = self.stage.state_dict()
+        on_main(self.backend, lambda: self._save(state, windows))
+
+    def _save(self, state: dict[str, Any], windows: list[dict[str, list[float]]]) -> None:
+        assert self.run is not None
         if (tensor := non_finite_tensor(state["models"])) is not None:
             raise TrainingError(
                 f"step {self.step}: weights {tensor} are not finite; not saved; lower the learning"
@@ -187,11 +240,13 @@ class Trainer:
             global_batch=self.global_batch,
             world_size=self.backend.world_size,
             config_hash=config_hash(self.config),
+            measures=self.measures,
         )
         config_text = (self.run.folder / CONFIG_FILE).read_text(encoding="utf-8")
-        self.checkpoints.save({**state, "trainer": {"windows": windows}}, manifest, config_text)
+        self.writer.save({**state, "trainer": {"windows": windows}}, manifest, config_text)
 
-    def _choose_checkpoint(self) -> Manifest | None:
+    def _choose_checkpoint(self) -> tuple[Manifest | None, float | None]:
+        """The newest whole checkpoint, and the best measure up to it."""
         manifest = self.checkpoints.newest_whole()
         if manifest is not None and manifest.global_batch != self.global_batch:
             raise CheckpointError(
@@ -204,44 +259,6 @@ class Trainer:
                 f"{self.checkpoints.folder}: already at {manifest.images} images, trainer.images"
                 f" asks for {self.steps * self.global_batch}; ask for more or choose another name="
             )
-        return manifest
-
-
-class MetricWindow:
-    """Means of a rank's metrics since they were last written, each over the steps that gave it."""
-
-    def __init__(self, state: dict[str, list[float]] | None = None):
-        self.totals = {
-            name: torch.tensor(pair, dtype=torch.float64) for name, pair in (state or {}).items()
-        }
-        self.steps, self.waited_s, self.note = 0, 0.0, ""
-        self.restart_clock()
-
-    def restart_clock(self) -> None:
-        """Begin to measure the rate now."""
-        self.started, self.steps, self.waited_s = time.monotonic(), 0, 0.0
-
-    def add(self, metrics: dict[str, torch.Tensor]) -> None:
-        """Count one step's scalars."""
-        self.steps += 1
-        for name, value in metrics.items():
-            pair = torch.stack([value.detach().double(), torch.ones_like(value).double()])
-            if name in self.totals:
-                pair = self.totals[name].to(pair.device) + pair
-            self.totals[name] = pair
-
-    def close(self, backend: Backend, batch: int) -> dict[str, float]:
-        """Means over steps and ranks, and the rate at `batch` pictures a step; starts anew."""
-        means = {name: self.totals[name][0] / self.totals[name][1] for name in sorted(self.totals)}
-        values = backend.reduce_mean(means)
-        seconds = max(time.monotonic() - self.started, 1e-9)
-        values["images_per_second"] = self.steps * batch / seconds
-        values["data_wait_share"] = self.waited_s / seconds
-        self.totals = {}
-        self.note = f"loss {values['loss']:.4g}" if "loss" in values else ""
-        self.restart_clock()
-        return values
-
-    def state(self) -> dict[str, list[float]]:
-        """Sum and count by name, as plain numbers."""
-        return {name: total.tolist() for name, total in self.totals.items()}
+        measured = self.checkpoints.measures(upto=manifest.step if manifest is not None else 0)
+        scores = map(self.checkpoints.retention.score, measured.values())
+        return manifest, max((score for score in scores if score is not None), default=None)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from marked_faces import SIDE, write_corpus
 from ranks import finish
-from safetensors.torch import load_file
+from runs import assert_same_run, final_weights, metric_lines
 
 from norface.config import load_config
 from norface.data.shards import ShardIndex
@@ -19,8 +19,6 @@ from norface.models.weights import load_encoder_weights
 from norface.training.backends.base import BackendConfig, build_backend
 from norface.training.run import run_stage
 from norface.training.stages.mae import MaeConfig, MaeStage, draw_order
-
-MEASURED = ("time", "images_per_second", "data_wait_share")
 
 
 @pytest.fixture(scope="module")
@@ -42,15 +40,6 @@ def make_config(shards, root, *changes):
         "tracking.mlflow=false",
     ]
     return load_config(MaeConfig, None, [*basic, *changes])
-
-
-def metric_lines(config):
-    lines = (config.root / config.name / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(t).items() if k not in MEASURED} for t in lines]
-
-
-def final_weights(config):
-    return load_file(config.root / config.name / "encoder.safetensors")
 
 
 def test_run_leaves_losses_a_grid_and_an_encoder_with_its_card(shards, tmp_path):
@@ -85,9 +74,7 @@ def test_a_resumed_run_ends_in_the_bits_of_one_that_was_not_stopped(shards, tmp_
     facts = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(facts | {"status": "failed"}))
     run_stage(MaeStage, stopped)
-    expected, found = final_weights(whole), final_weights(stopped)
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
-    assert metric_lines(stopped) == metric_lines(whole)
+    assert_same_run(stopped, whole)
 
 
 def test_two_ranks_train_what_one_rank_trains(shards, tmp_path):
@@ -172,7 +159,7 @@ def test_grid_has_three_columns_and_the_same_faces_every_time(shards, tmp_path):
     backend.close()
 
 
-def test_pre_training_can_go_on_from_an_encoder(shards, tmp_path, capsys):
+def test_pre_training_can_go_on_from_an_encoder(shards, tmp_path):
     first = run_stage(MaeStage, make_config(shards, tmp_path, "name=first"))
     path = first / "encoder.safetensors"
     backend = build_backend(BackendConfig(device="cpu"))
@@ -182,7 +169,8 @@ def test_pre_training_can_go_on_from_an_encoder(shards, tmp_path, capsys):
     tensors, _, _ = read_checkpoint(path)
     for name, tensor in stage.bare.encoder.vit.state_dict().items():
         assert torch.equal(tensor, tensors[name])
-    assert "matched     30 tensors" in capsys.readouterr().out
+    (note,) = stage.notes
+    assert "matched     30 tensors" in note
     # Whom the first run saw, this encoder saw.
     assert ("synthetic", "S0003") in stage.persons
     deeper = "model.encoder.depth=3"

@@ -201,7 +201,7 @@ def test_export_is_the_averaged_generator_and_names_everyone_it_saw(make_config,
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
 def test_encoder_starts_from_weights_that_were_trained_before(
-    make_config, backend, tmp_path, capsys, suffix
+    make_config, backend, tmp_path, suffix
 ):
     sizes = VitConfig(
         **NETWORKS["normalizer"]["encoder"], mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4)
@@ -219,7 +219,7 @@ def test_encoder_starts_from_weights_that_were_trained_before(
     faces = torch.rand(2, 3, SIDE, SIDE) * 2 - 1
     for encoder in (stage.generator.encoder, stage.average.model.encoder):
         torch.testing.assert_close(encoder(faces), before(faces))
-    assert "matched     18 tensors" in capsys.readouterr().out
+    assert "matched     18 tensors" in stage.notes[0]
     # Whom the encoder saw, the generator saw: sets made with it are kept from their folds.
     assert (("celeba", "7") in stage.persons) == (suffix == "safetensors")
     with pytest.raises(ConfigError, match="no transformer comes with the package"):
@@ -234,9 +234,9 @@ def test_recomputing_in_the_backward_pass_changes_no_bit(make_config, backend):
     assert_equal(stages[0].state_dict(), stages[1].state_dict())
 
 
-def test_cost_of_every_network_is_told_at_the_start(make_config, backend, capsys):
-    NorStage(make_config(), backend)
-    lines = capsys.readouterr().out.splitlines()
+def test_cost_of_every_network_is_told_at_the_start(make_config, backend):
+    (note,) = NorStage(make_config(), backend).notes
+    lines = note.splitlines()
     names = ["E_s", "EMM", "D_f", "F_nor", "D_res"]
     assert [line.split()[0] for line in lines] == ["network", *names]
 

@@ -12,26 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 from ranks import finish, said, start_ranks, tiny_config, wait_for
-from safetensors.torch import load_file
+from runs import assert_same_run, final_weights, metric_lines
 from tiny import TinyConfig
-
-MEASURED = ("time", "images_per_second", "data_wait_share")
-
-
-def final_weights(config: TinyConfig) -> dict[str, torch.Tensor]:
-    return load_file(config.root / config.name / "tiny.safetensors")
-
-
-def metric_lines(config: TinyConfig) -> list[dict]:
-    path = config.root / config.name / "metrics.jsonl"
-    lines = [json.loads(text) for text in path.read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in MEASURED} for line in lines]
-
-
-def assert_same_run(config: TinyConfig, other: TinyConfig) -> None:
-    weights, expected = final_weights(config), final_weights(other)
-    assert all(torch.equal(weights[name], expected[name]) for name in expected)
-    assert metric_lines(config) == metric_lines(other)
 
 
 def survive(config: TinyConfig, ranks: int, kills: int, seed: int) -> None:

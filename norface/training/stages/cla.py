@@ -50,6 +50,7 @@ from norface.training.stages.cla_config import (
     choose_targets,
     read_labels,
 )
+from norface.training.stages.cla_cost import count_operations
 from norface.training.stages.cla_folds import choose_fold, find_sets
 from norface.training.stages.cla_rates import group_parameters
 
@@ -145,8 +146,7 @@ class ClaStage(Stage):
         if not isinstance(model.extractor, TokenExtractor):
             raise ConfigError("model.extractor_weights: only for model.extractor=vit")
         report = load_encoder_weights(model.extractor.encoder, path, key="model.vit")
-        if self.backend.is_main:
-            print(report, flush=True)
+        self.notes += (str(report),)
         seen = sorted(set(report.card.persons if report.card else ()) & set(self.fold.test))
         if seen and self.config.data.protocol == "strict":
             raise CorpusError(
@@ -302,6 +302,9 @@ class ClaStage(Stage):
 
     def _weights(self) -> dict[str, torch.Tensor]:
         return {name: tensor.detach().cpu() for name, tensor in self.bare.state_dict().items()}
+
+    def count_operations(self) -> float:
+        return count_operations(self.bare)
 
     def state_dict(self) -> dict[str, Any]:
         models = {"classifier": self._weights()}

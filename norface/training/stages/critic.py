@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,6 +23,7 @@ from norface.data.loader import Draw, GlobalBatchSampler, build_loader
 from norface.data.mixture import Mixture
 from norface.data.shards import Person, ShardIndex
 from norface.errors import ConfigError
+from norface.files import write_tensors
 from norface.models.face_networks import (
     UNITS,
     FaceReader,
@@ -216,11 +216,11 @@ class CriticStage(Stage):
 
     def export(self, folder: Path) -> None:
         tensors = {
-            name: value.detach().cpu().contiguous().half() if value.is_floating_point() else value
+            name: value.half() if value.is_floating_point() else value
             for name, value in self.network.state_dict().items()
         }
         settings = json.dumps(self.config.network.model_dump(mode="json"))
-        save_file(tensors, folder / "critic.safetensors", {"network": settings})
+        write_tensors(folder / "critic.safetensors", tensors, {"network": settings})
 
 
 def hold_out(index: ShardIndex, count: int) -> tuple[list[Person], list[Person]]:

@@ -17,8 +17,9 @@ from norface.data.loader import Draw, GlobalBatchSampler, build_loader, every_sa
 from norface.data.shards import ShardIndex
 from norface.errors import ConfigError
 from norface.images import make_grid, resize_pixels, to_image, to_pixels
+from norface.models.cost import measure_cost
 from norface.models.encoder_files import save_encoder
-from norface.models.mae import MaskedAutoencoder
+from norface.models.mae import MaskedAutoencoder, MaskedAutoencoderConfig
 from norface.models.vit import VitConfig
 from norface.models.weights import load_encoder_weights
 from norface.training.backends.base import Backend
@@ -73,6 +74,19 @@ class MaskedFaces(Dataset[dict[str, Any]]):
         return {"key": self.index.key_of(draw.row), "image": to_image(pixels), "order": order}
 
 
+class InOrder(nn.Module):
+    """images => what the auto-encoder predicts, with the first patches seen: to count its cost."""
+
+    def __init__(self, config: MaskedAutoencoderConfig):
+        super().__init__()
+        self.model = MaskedAutoencoder(config)
+
+    def forward(self, images: Tensor) -> Tensor:
+        patches = self.model.config.encoder.grid**2
+        order = torch.arange(patches, device=images.device).expand(len(images), -1)
+        return self.model(images, order)
+
+
 class MaeStage(Stage):
     """Masked auto-encoder, its optimizer and its faces."""
 
@@ -121,8 +135,7 @@ class MaeStage(Stage):
             )
             if report.card is not None:
                 self.persons = sorted({*self.persons, *report.card.persons})
-            if self.backend.is_main:
-                print(report, flush=True)
+            self.notes += (str(report),)
         return network
 
     def build_optimizer(self) -> torch.optim.AdamW:
@@ -208,6 +221,12 @@ class MaeStage(Stage):
         masked, drawn = self.bare.show(images, batch["order"].to(self.backend.device))
         columns = [to_pixels(part) for part in (images, masked, drawn)]
         return make_grid(list(zip(*columns, strict=True)))
+
+    def count_operations(self) -> float:
+        side = self.config.model.encoder.side
+        with torch.device("meta"):
+            whole = measure_cost("mae", InOrder(self.config.model), (3, side, side))
+        return whole.forward + whole.backward
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -34,7 +34,7 @@ from norface.training.seeding import sample_normal, sample_rng
 from norface.training.stage import Stage
 from norface.training.stages.cla_folds import choose_fold
 from norface.training.stages.nor_config import NorConfig
-from norface.training.stages.nor_cost import describe_cost
+from norface.training.stages.nor_cost import count_operations, describe_cost
 
 __all__ = ["NorConfig", "NorStage"]
 
@@ -80,7 +80,7 @@ class NorStage(Stage):
 
         generator, discriminator = self.build_networks()
         if backend.is_main:
-            print(describe_cost(generator, discriminator), flush=True)
+            self.notes += (describe_cost(generator, discriminator),)
         self.average = MovingAverage(generator.to(backend.device), config.optimizer.ema_decay)
         if config.compile:
             generator.compile()
@@ -154,8 +154,7 @@ class NorStage(Stage):
             report = load_encoder_weights(
                 generator.encoder, Path(weights), key="normalizer.encoder"
             )
-            if self.backend.is_main:
-                print(report, flush=True)
+            self.notes += (str(report),)
             # Whom the encoder saw, the generator saw.
             self.persons |= set(report.card.persons if report.card else ())
             return
@@ -282,6 +281,9 @@ class NorStage(Stage):
         layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
         images = images.to(self.backend.device, non_blocking=True)
         return images.contiguous(memory_format=layout)
+
+    def count_operations(self) -> float:
+        return count_operations(self.config)
 
     def state_dict(self) -> dict[str, Any]:
         networks = {name: self.backend.unwrap(network) for name, network in self.networks.items()}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import torch
+
 from norface.models.cost import add_costs, measure_cost, tabulate_costs
 from norface.models.discriminator import Discriminator
 from norface.models.normalizer import Normalizer
+from norface.training.stages.nor_config import NorConfig
 
 
 def describe_cost(generator: Normalizer, discriminator: Discriminator) -> str:
@@ -22,3 +25,19 @@ def describe_cost(generator: Normalizer, discriminator: Discriminator) -> str:
     whole = add_costs("F_nor = 2 E_s + EMM + D_f", [encoder, encoder, *rest])
     judge = measure_cost("D_res (one face)", discriminator, picture)
     return tabulate_costs([encoder, *rest, whole, judge])
+
+
+def count_operations(config: NorConfig) -> float:
+    """Operations that one pair of faces needs: both passes of F_nor; both of D_res on a real and a
+    generated face; one forward and half a backward pass more, where D_res judges frozen.
+
+    What gradient checkpointing computes again is left out, as are the judges.
+    """
+    picture = (3, config.normalizer.side, config.normalizer.side)
+    with torch.device("meta"):
+        whole = measure_cost("F_nor", Normalizer(config.normalizer), picture, picture)
+        judge = measure_cost("D_res", Discriminator(config.discriminator), picture)
+    operations = float(whole.forward + whole.backward)
+    if config.losses.adv is not None:
+        operations += 3 * judge.forward + 2.5 * judge.backward
+    return operations
