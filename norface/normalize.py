@@ -14,7 +14,7 @@ writes the index.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,7 @@ from norface.images import (
 )
 from norface.models.normalizer import Normalizer, load_generator
 from norface.progress import Progress
+from norface.targets import check_file, check_row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +69,7 @@ def normalize_shards(
     target_key: str | None = None,
     target_image: str | Path | None = None,
     target_shards: str | Path | None = None,
+    check_target: bool = True,
     part: str = "1/1",
     batch: int = 32,
     device: torch.device | str = "cpu",
@@ -75,7 +77,7 @@ def normalize_shards(
     """Write one part of a normalized set; returns the set's folder. See `make_plan`."""
     plan = make_plan(
         generator_path, source, out, target_key=target_key, target_image=target_image,
-        target_shards=target_shards, part=part, device=device,
+        target_shards=target_shards, check_target=check_target, part=part, device=device,
     )  # fmt: skip
     run_plan(plan, batch=batch)
     return plan.folder
@@ -89,12 +91,14 @@ def make_plan(
     target_key: str | None = None,
     target_image: str | Path | None = None,
     target_shards: str | Path | None = None,
+    check_target: bool = True,
     part: str = "1/1",
     device: torch.device | str = "cpu",
 ) -> Plan:
     """Load what a job needs, without writing.
 
-    The target is a key of `target_shards` (None = the source) or an aligned square picture file.
+    The target is a key of `target_shards` (None = the source) or an aligned square picture file;
+    `check_target` refuses one without a face or with an active unit (norface.targets).
     Raises ConfigError, CorpusError, WeightsError.
     """
     index = ShardIndex.open(source)
@@ -105,6 +109,7 @@ def make_plan(
         key=target_key,
         image=target_image,
         side=card.side,
+        checked_for={corpus for corpus, _ in card.persons} if check_target else None,
     )
     identity = NormalizedSet(
         target=name,
@@ -166,10 +171,20 @@ def read_original(record: FaceRecord, side: int) -> torch.Tensor:
 
 
 def read_target(
-    index: ShardIndex, *, key: str | None, image: str | Path | None, side: int
+    index: ShardIndex,
+    *,
+    key: str | None,
+    image: str | Path | None,
+    side: int,
+    checked_for: Collection[str] | None,
 ) -> tuple[str, np.ndarray]:
-    """Name and pixels (side, side, 3) of the target; exactly one of `key` and `image` is given."""
+    """Name and pixels (side, side, 3) of the target; exactly one of `key` and `image` is given.
+
+    `checked_for`: corpora of the generator, None = the target is not looked at.
+    """
     if key is not None and image is None:
+        if checked_for is not None:
+            check_row(index, key)
         return key, resize_pixels(index.read_pixels(index.row_of(key)), side)
     if image is None or key is not None:
         raise ConfigError("target: set exactly one of target_key and target_image")
@@ -179,6 +194,8 @@ def read_target(
             f"{image}: is {pixels.shape[1]}x{pixels.shape[0]}; a target must be aligned and square,"
             " as `norface prepare folder` writes it"
         )
+    if checked_for is not None:
+        check_file(image, pixels, checked_for)
     return Path(image).stem, resize_pixels(pixels, side)
 
 

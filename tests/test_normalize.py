@@ -113,7 +113,9 @@ def test_target_can_be_a_square_picture_of_any_size(source, generator, tmp_path)
     write_png(tmp_path / "mona.png", np.full((40, 40, 3), 90, np.uint8))
     write_png(tmp_path / "wide.png", np.full((40, 50, 3), 90, np.uint8))
     out = tmp_path / "out"
-    folder = normalize_shards(generator, source, out, target_image=tmp_path / "mona.png")
+    folder = normalize_shards(
+        generator, source, out, target_image=tmp_path / "mona.png", check_target=False
+    )
     assert folder.parent.name == "mona"
     with pytest.raises(CorpusError, match="50x40"):
         normalize_shards(generator, source, out, target_image=tmp_path / "wide.png")
@@ -128,6 +130,11 @@ def test_command_line_says_what_it_would_do_and_then_does_it(source, generator, 
     assert main(["normalize", *words]) == 0
     assert main(["normalize", *words[:-3], "target_key=nobody"]) == 2
     assert "1 keys are missing, first nobody" in capsys.readouterr().err
+    # Frame 3 is labelled with AU12 at 3.
+    smiling = [*words[:-3], "target_key=synthetic_S0003_c_3"]
+    assert main(["normalize", *smiling]) == 2
+    assert "it is labelled AU12 at 3.0" in capsys.readouterr().err
+    assert main(["normalize", "--dry-run", *smiling, "check_target=false"]) == 0
 
 
 def test_damaged_card_is_named(tmp_path):

@@ -34,6 +34,8 @@ class NormalizeConfig(Config):
     "Or an aligned square picture file."
     target_shards: Path | None = None
     "Shards that hold the target; null = `source`."
+    check_target: bool = True
+    "Refuse a target without a face or with an active action unit (`norface targets check`)."
     part: str = "1/1"
     "This job's share of the shards, I/N."
     batch: int = Field(32, gt=0)

@@ -34,6 +34,8 @@ FACE_OVAL = (
     152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
 )
 "Points of the contour of the face, clockwise from the top of the forehead."
+RIGHT_CHEEK, LEFT_CHEEK = 234, 454
+"Where the contour is widest."
 RIGHT_EYE = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7)
 LEFT_EYE = (263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249)
 "Points around the opening of the person's right and left eye."
@@ -153,6 +155,11 @@ class FaceMesh(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         points, presence, _ = self.graph((image.permute(0, 2, 3, 1) + 1) / 2)
         return points.reshape(-1, POINTS, 3)[..., :2] / self.SIDE, presence.flatten()
+
+    def find_solid(self, image: Tensor) -> Tensor:
+        """As `forward`, with depth: (N, 478, 3) in units of the side, z away from the camera."""
+        points, _, _ = self.graph((image.permute(0, 2, 3, 1) + 1) / 2)
+        return points.reshape(-1, POINTS, 3) / self.SIDE
 
 
 class Blendshapes(nn.Module):

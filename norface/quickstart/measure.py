@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from norface.critics.base import CriticChoice, find_weights
 from norface.data.labels import ACTION_UNITS, DETECTION_UNITS, unit_name
 from norface.data.shards import ShardIndex
 from norface.evaluation.normalization import (
@@ -18,8 +17,9 @@ from norface.evaluation.normalization import (
     spread_cut,
 )
 from norface.evaluation.target_reader import read_intensity, train_target_reader
+from norface.evaluation.unit_readers import load_judge
 from norface.images import to_image
-from norface.models.face_networks import FaceReader, IdentityNetwork, load_face_network
+from norface.models.face_networks import FaceReader, IdentityNetwork
 from norface.synthetic.corpus import draw_parameters, normalized_truth, parameters_of, render_batch
 from norface.synthetic.parameters import FaceParameters
 
@@ -77,14 +77,6 @@ def embed(network: IdentityNetwork, pixels: np.ndarray) -> np.ndarray:
 def read_yaw(network: FaceReader, pixels: np.ndarray) -> np.ndarray:
     """uint8 (N, S, S, 3) => yaw (N), degrees."""
     return 30 * torch.cat([one["pose"][:, 0] for one in run_batches(network, pixels)]).numpy()
-
-
-def load_judge(name: str) -> FaceReader | IdentityNetwork:
-    """A packaged network that measures: of another seed than those in the losses.
-
-    Raises WeightsError for a file that is missing or is not what SHA256SUMS promises.
-    """
-    return load_face_network(find_weights(CriticChoice(), name, "reinstall norface"))
 
 
 def measure_looks(faces: Faces, target: np.ndarray) -> dict[str, float]:
