@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,12 @@ def start_cluster(nodes: int) -> Iterator[Cluster]:
     finally:
         cluster.tool("down")
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def cluster_of() -> Callable[[int], AbstractContextManager[Cluster]]:
+    """A function that starts a cluster of so many nodes: `with cluster_of(4) as cluster`."""
+    return start_cluster
 
 
 @pytest.fixture(scope="session")

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import shutil
+import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from safetensors.numpy import load_file
-
-from norface.data.records import FaceRecord
-from norface.data.shards import ShardWriter
-from norface.images import encode_jpeg
+from tiny_nor import tiny_nor, write_noise
 
 pytestmark = pytest.mark.slurm
 
 SCRIPT = str(Path(__file__).parents[2] / "slurm" / "pretrain_nor.sh")
+PROJECT = Path(__file__).parents[2]
 STEPS, SAVED_EVERY, GLOBAL_BATCH = 240, 20, 4
 
 
@@ -25,33 +28,9 @@ STEPS, SAVED_EVERY, GLOBAL_BATCH = 240, 20, 4
 def workplace(tmp_path_factory) -> Path:
     """A folder with tiny shards and a config that trains a tiny F_nor for some seconds."""
     folder = tmp_path_factory.mktemp("work")
-    random = np.random.default_rng(0)
-    with ShardWriter(folder / "shards", side=16) as writer:
-        for number in range(24):
-            pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-            writer.write(
-                FaceRecord("noise", f"S{number // 4}", "c", number, image=encode_jpeg(pixels))
-            )
-    absent = dict.fromkeys(("perc", "id", "lm", "exp", "eye"))
-    config = {
-        "data": {"shards": ["shards"]},
-        "trainer": {
-            "images": STEPS * GLOBAL_BATCH,
-            "batch_per_rank": GLOBAL_BATCH // 2,
-            "save_every_steps": SAVED_EVERY,
-            "sample_every_steps": 0,
-            "log_every_steps": 10,
-        },
-        "normalizer": {
-            "encoder": {"side": 16, "patch": 4, "width": 32, "depth": 1, "heads": 2},
-            "merging": {"heads": 2, "blocks": 1},
-            "decoder": {"channels": [32, 16, 16]},
-        },
-        "discriminator": {"channels": [16, 16]},
-        "losses": {"adv": 1.0, "rec": 10.0, **absent},
-        "backend": {"device": "cpu"},
-        "tracking": {"mlflow": False},
-    }
+    write_noise(folder / "shards")
+    config = tiny_nor(steps=STEPS, batch_per_rank=GLOBAL_BATCH // 2, ranks=2, save=SAVED_EVERY)
+    config["data"] = {"shards": ["shards"]}
     (folder / "nor.yaml").write_text(yaml.safe_dump(config))
     return folder
 
@@ -186,3 +165,98 @@ def test_a_job_queued_by_submitit_is_requeued_and_ends_in_the_same_weights(
     assert cluster.wait_for(job) == "COMPLETED", cluster.report(job)
     assert cluster.restarts(job) == 1
     assert_same_end(run, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_controller_that_dies_and_comes_back_disturbs_nothing(cluster, workplace, undisturbed):
+    job = submit(cluster, workplace, "controller")
+    run = workplace / "runs" / "controller"
+    wait_for_checkpoint(cluster, job, run)
+    cluster.tool("kill-controller")
+    cluster.tool("up")
+    cluster.call("scontrol", "reconfigure")
+    assert cluster.wait_for(job) == "COMPLETED", cluster.report(job)
+    assert cluster.restarts(job) == 0
+    assert_same_end(run, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_time_limited_job_saves_is_requeued_and_ends_in_the_same_weights(
+    cluster, workplace, undisturbed
+):
+    job = submit(cluster, workplace, "limited", options=("--signal=B:USR1@50",))
+    run = workplace / "runs" / "limited"
+    wait_for_checkpoint(cluster, job, run)
+    # Slurm looks at time limits every half minute: until then the ranks stand still.
+    ranks = find_ranks("name=limited")
+    for pid in ranks:
+        os.kill(pid, signal.SIGSTOP)
+    spent = cluster.call("squeue", "-h", "-j", job, "-o", "%M").split(":")
+    minutes = 2 + sum(int(part) * 60**place for place, part in enumerate(reversed(spent))) // 60
+    cluster.call("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
+    cluster.wait_until(lambda: "asked to stop" in cluster.log(job), "Slurm's USR1", job=job)
+    for pid in ranks:
+        os.kill(pid, signal.SIGCONT)
+    cluster.wait_until(lambda: cluster.restarts(job) == 1, "the requeueing", job=job)
+    cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=UNLIMITED")
+    assert cluster.wait_for(job) == "COMPLETED", cluster.report(job)
+    assert "going on from step" in cluster.log(job)
+    assert_same_end(run, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_rank_that_hangs_does_not_keep_a_stopped_job_from_the_queue(
+    cluster, workplace, undisturbed
+):
+    job = submit(cluster, workplace, "hangs", options=("--export=ALL,NORFACE_GRACE_S=3",))
+    run = workplace / "runs" / "hangs"
+    wait_for_checkpoint(cluster, job, run)
+    ranks = find_ranks("name=hangs")
+    assert len(ranks) == 2
+    os.kill(ranks[-1], signal.SIGSTOP)
+    time.sleep(1)  # the other waits for it in a collective by now
+    cluster.call("scancel", "--signal=USR1", "--batch", job)
+    assert cluster.wait_for(job) == "COMPLETED", cluster.report(job)
+    assert cluster.restarts(job) == 1
+    assert "ended by force, unsaved; the last checkpoint counts" in cluster.log(job)
+    assert_same_end(run, undisturbed)
+
+
+def find_ranks(word: str) -> list[int]:
+    """Processes of `python -m norface` with this word, on any node of this machine."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            if b"norface" in words and word.encode() in words:
+                found.append(int(path.parent.name))
+    return sorted(found)
+
+
+@pytest.mark.slow
+def test_a_queued_job_runs_the_code_and_the_config_of_its_submission(cluster, workplace):
+    project, config = workplace / "project", workplace / "edited.yaml"
+    for part in ("norface", "launchers", "slurm", "configs"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(PROJECT / part, project / part, ignore=ignored)
+    config.write_text((workplace / "nor.yaml").read_text())
+    short = f"trainer.images={4 * GLOBAL_BATCH}"
+    held = cluster.call(
+        str(project / "slurm" / "pretrain_nor.sh"), "--hold", str(config), "name=held", short,
+        cwd=workplace,
+    )  # fmt: skip
+    blocker = cluster.submit("--nodes=2", "--exclusive", "--wrap=sleep 900", cwd=workplace)
+    cluster.wait_for(blocker, "RUNNING")
+    waiting = cluster.call(
+        sys.executable, "-m", "launchers.submit", "--", "train", "nor", "-c", str(config),
+        "name=waiting", short, cwd=workplace, PYTHONPATH=str(project), PYTHONSAFEPATH="1",
+    )  # fmt: skip
+    (project / "norface" / "__init__.py").write_text("raise SystemExit('edited code')\n")
+    (project / "slurm" / "common.sh").write_text("exit 3\n")
+    config.write_text("edited: config\n")
+    cluster.call("scontrol", "release", held)
+    cluster.call("scancel", blocker)
+    for job, name in ((held, "held"), (waiting, "waiting")):
+        assert cluster.wait_for(job) == "COMPLETED", cluster.report(job)
+        assert (workplace / "runs" / name / "generator.safetensors").is_file()
+        assert len(list((workplace / "runs" / name / "submitted").iterdir())) == 1
