@@ -62,6 +62,8 @@ class Stage(abc.ABC):
     "Steps that the stage wants in all where it counts in epochs; None = as `trainer.images` says."
     evaluate_every_steps: int | None = None
     "The stage's own rhythm of `evaluate` (an epoch, say); None = as the trainer's config says."
+    save_every_steps: int | None = None
+    "The stage's own rhythm of checkpoints; None = as the trainer's config says."
 
     @classmethod
     def choose(cls, config: StageConfig) -> type[Stage]:
