@@ -16,23 +16,38 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 FORWARDED = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
 GRACE_S = 30.0
 "Seconds that the other ranks have to end after one has failed."
 
 
-def launch(command: Sequence[str], *, ranks: int, grace_s: float = GRACE_S) -> int:
+class Place(NamedTuple):
+    """Which machine this is, where several share a run; each starts as many ranks."""
+
+    nodes: int = 1
+    node: int = 0
+    address: str = "127.0.0.1"
+    "Of the first machine."
+    port: int = 0
+    "Of the first machine; 0 = a free one, for a single machine only."
+
+
+def launch(
+    command: Sequence[str], *, ranks: int, grace_s: float = GRACE_S, place: Place | None = None
+) -> int:
     """Run `command` as `ranks` processes; the first exit code that is not 0, or 0.
 
     A rank that a signal ended counts as 128 + signal, as in a shell.
     """
+    place = place or Place()
     environment = {
         **os.environ,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(find_free_port()),
-        "WORLD_SIZE": str(ranks),
-        "NORFACE_WORLD_SIZE": str(ranks),
+        "MASTER_ADDR": place.address,
+        "MASTER_PORT": str(place.port or find_free_port()),
+        "WORLD_SIZE": str(ranks * place.nodes),
+        "NORFACE_WORLD_SIZE": str(ranks * place.nodes),
     }
     # Ranks that each take every core slow one another down.
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
@@ -46,11 +61,12 @@ def launch(command: Sequence[str], *, ranks: int, grace_s: float = GRACE_S) -> i
     # Own sessions: Ctrl-C reaches the ranks once, through `forward`, not from the terminal too.
     previous = {number: signal.signal(number, forward) for number in FORWARDED}
     try:
-        for rank in range(ranks):
+        for local in range(ranks):
+            rank = place.node * ranks + local
             processes.append(
                 subprocess.Popen(
                     command,
-                    env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                    env={**environment, "RANK": str(rank), "LOCAL_RANK": str(local)},
                     start_new_session=True,
                 )
             )

@@ -87,6 +87,8 @@ class Stage(abc.ABC):
     "What the constructor has to tell the user (costs, weights that matched); rank 0 prints it."
     evaluate_every_steps: int | None = None
     "The stage's own rhythm of `evaluate` (an epoch, say); None = as the trainer's config says."
+    save_every_steps: int | None = None
+    "The stage's own rhythm of checkpoints; None = as the trainer's config says."
 
     @classmethod
     def choose(cls, config: StageConfig) -> type[Stage]:

@@ -132,7 +132,8 @@ class Trainer:
             self.watchdog.step = self.step
 
     def _step_edge(self) -> None:
-        log, save = self._due(self.every.log_every_steps), self._due(self.every.save_every_steps)
+        save_often = self.stage.save_every_steps or self.every.save_every_steps
+        log, save = self._due(self.every.log_every_steps), self._due(save_often)
         often = self.stage.evaluate_every_steps or self.every.evaluate_every_steps
         evaluate, sample = self._due(often), self._due(self.every.sample_every_steps)
         on_gpu = self.backend.device.type != "cpu"
