@@ -50,6 +50,10 @@ class StageConfig(Config):
     backend: BackendConfig = BackendConfig()
     tracking: TrackingConfig = TrackingConfig()
 
+    def describe_run(self) -> dict[str, Any]:
+        """What MLflow is told before a run begins: {"task", "datasets", "tags"}, see `open_run`."""
+        return {}
+
 
 class Stage(abc.ABC):
     """One kind of training. Built as `SomeStage(config, backend)` on every rank."""
@@ -98,6 +102,10 @@ class Stage(abc.ABC):
 
         Called at the end too. Written as validation/NAME.
         """
+        return {}
+
+    def figures(self) -> dict[str, np.ndarray]:
+        """Pictures (H, W, 3, uint8) of the last `evaluate` by name, or {}. Main rank only."""
         return {}
 
     def sample_grid(self) -> np.ndarray | None:

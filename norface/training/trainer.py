@@ -124,7 +124,7 @@ class Trainer:
             found = self.stage.evaluate(self.step)
             values |= {f"validation/{name}": value for name, value in found.items()}
         if log or evaluate or sample:
-            on_main(self.backend, lambda: self._write(values, sample))
+            on_main(self.backend, lambda: self._write(values, sample, evaluate))
         if save or stop:
             self.save()
         self.window.started += time.monotonic() - looked_at
@@ -159,11 +159,13 @@ class Trainer:
             " the learning rate, then start the same command again"
         )
 
-    def _write(self, values: dict[str, float], sample: bool) -> None:
-        """Metrics and sample grid of this step; rank 0."""
+    def _write(self, values: dict[str, float], sample: bool, evaluated: bool) -> None:
+        """Metrics, pictures of the evaluation and sample grid of this step; rank 0."""
         assert self.run is not None
         if values:
             self.run.log(values, self.step, self.images)
+        for name, pixels in (self.stage.figures() if evaluated else {}).items():
+            self.run.log_image(name, pixels, self.step)
         if sample and (pixels := self.stage.sample_grid()) is not None:
             self.run.log_image("samples", pixels, self.step)
 
