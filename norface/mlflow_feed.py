@@ -1,8 +1,9 @@
 """A run folder => MLflow. The folder is the truth; feeding it twice changes nothing.
 
 What MLflow has is asked once, when a feed begins: metrics by (name, step), images by (name, step),
-artifacts by path and size. Only what is missing is sent, so a thread beside the training, a later
-`norface track sync` and a second store all do the same.
+artifacts by path and size, datasets by name and digest, models by the sha256 of their file. Only
+what is missing is sent, so a thread beside the training, a later `norface track sync` and a second
+store all do the same.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ import yaml
 
 from norface.config import flatten
 from norface.errors import TrackingError
+from norface.system_metrics import SYSTEM_FILE
 from norface.tracking import ARTIFACTS, CONFIG_FILE, METRICS_FILE, RESERVED, RUN_FILE, read_facts
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput
 
 MLFLOW_FILE = "mlflow.json"
 METRICS_A_CALL, PARAMS_A_CALL, LONGEST_VALUE = 900, 100, 500
@@ -42,12 +45,13 @@ class Feed:
     def __init__(self, folder: Path, uri: str | None = None):
         self.folder, self.facts = folder, read_facts(folder)
         self.root = (folder / self.facts["root"]).resolve()
-        own = self.facts["uri"] or os.environ.get("MLFLOW_TRACKING_URI")
-        self.uri = uri or own or f"sqlite:///{self.root / 'mlflow.db'}"
+        self.uri = uri or self.facts["uri"] or default_uri(self.root)
         self.run_id = ""
         self._sent: set[tuple[str, int]] = set()
         self._sent_files: dict[str, int] = {}
-        self._offset, self._inode = 0, -1
+        # File => (inode, bytes read of it).
+        self._places: dict[str, tuple[int, int]] = {}
+        self._described = ""
         self._status, self._experiment, self._has_parent = "", "", False
 
     def update(self) -> None:
@@ -56,9 +60,13 @@ class Feed:
         if not self.run_id:
             self._connect()
         self._join_parent()
-        self._send_metrics()
+        for name in (METRICS_FILE, SYSTEM_FILE):
+            self._send_metrics(self.folder / name)
         self._send_images()
         self._send_artifacts()
+        self._send_description()
+        if self.facts["status"] != "running":
+            self._send_models()
         self._send_status()
 
     def _connect(self) -> None:
@@ -133,6 +141,10 @@ class Feed:
         self.client.log_batch(run_id, tags=run_tags)
         for start in range(0, len(params), PARAMS_A_CALL):
             self.client.log_batch(run_id, params=params[start : start + PARAMS_A_CALL])
+        datasets = make_dataset_inputs(self.facts.get("datasets", []))
+        if datasets:
+            # MLflow keeps one of those with the same name and digest.
+            self.client.log_inputs(run_id, datasets)
 
     def _join_parent(self) -> None:
         """Nest this run below its parent, as soon as the store knows that one."""
@@ -164,17 +176,17 @@ class Feed:
         values = flatten(yaml.safe_load(path.read_text(encoding="utf-8")))
         return {key: yaml_text(value) for key, value in values.items()}
 
-    def _send_metrics(self) -> None:
+    def _send_metrics(self, path: Path) -> None:
         from mlflow.entities import Metric
 
-        path = self.folder / METRICS_FILE
         if not path.exists():
             return
-        if path.stat().st_ino != self._inode:
+        inode, offset = self._places.get(path.name, (-1, 0))
+        if path.stat().st_ino != inode:
             # A resumed run has replaced the file; what was sent before is known by name and step.
-            self._offset, self._inode = 0, path.stat().st_ino
+            inode, offset = path.stat().st_ino, 0
         with open(path, "rb") as file:
-            file.seek(self._offset)
+            file.seek(offset)
             whole = file.read().rpartition(b"\n")[0]
         new = []
         for text in whole.splitlines():
@@ -187,7 +199,7 @@ class Feed:
             part = new[start : start + METRICS_A_CALL]
             self.client.log_batch(self.run_id, metrics=part)
             self._sent |= {(metric.key, metric.step) for metric in part}
-        self._offset += len(whole) + 1 if whole else 0
+        self._places[path.name] = (inode, offset + (len(whole) + 1 if whole else 0))
 
     def _send_images(self) -> None:
         from PIL import Image
@@ -206,6 +218,27 @@ class Feed:
             if self._sent_files.get(path.name) != size:
                 self.client.log_artifact(self.run_id, str(path), ARTIFACTS)
                 self._sent_files[path.name] = size
+
+    def _send_description(self) -> None:
+        """What MLflow shows above the run."""
+        text = str(self.facts.get("description", ""))
+        if text != self._described:
+            self.client.set_tag(self.run_id, "mlflow.note.content", text)
+            self._described = text
+
+    def _send_models(self) -> None:
+        """Final weights as MLflow's models."""
+        files = self.facts.get("models", []) if self.facts.get("log_models", True) else []
+        if files:
+            from norface.mlflow_models import log_models
+
+            log_models(
+                self.client,
+                experiment_id=self._experiment,
+                run_id=self.run_id,
+                paths=[self.folder / name for name in files],
+                step=int(self.facts.get("step", 0)),
+            )
 
     def _send_status(self) -> None:
         status = STATUS[self.facts["status"]]
@@ -290,6 +323,28 @@ def import_mlflow() -> None:
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def default_uri(root: Path = Path("runs")) -> str:
+    """MLFLOW_TRACKING_URI, else the sqlite file of a folder of runs."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+
+
+def make_dataset_inputs(datasets: Sequence[Mapping[str, Any]]) -> list[DatasetInput]:
+    """Entries of norface.data.provenance as MLflow's inputs of a run."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    inputs = []
+    for one in datasets:
+        profile = {"num_rows": one["pictures"], "num_persons": one["persons"]}
+        profile |= {name: one[name] for name in ("target", "generator") if name in one}
+        source = {"uri": hide_password(one["source"])}
+        dataset = Dataset(
+            one["name"], one["digest"], "local" if "://" not in one["source"] else "http",
+            json.dumps(source), profile=json.dumps(profile),
+        )  # fmt: skip
+        inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", one["context"])]))
+    return inputs
 
 
 def make_client(uri: str) -> MlflowClient:

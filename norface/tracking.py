@@ -20,16 +20,17 @@ import shutil
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from norface import __version__
 from norface.config import Config, config_hash, save_config
 from norface.errors import CheckpointError
+from norface.system_metrics import SYSTEM_FILE, SystemMonitor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,12 +55,16 @@ class TrackingConfig(Config):
     "Feed MLflow from rank 0."
     uri: str | None = None
     "Tracking server; null = MLFLOW_TRACKING_URI, else sqlite in ROOT/mlflow.db."
-    experiment: str = "norface"
-    "Experiment: corpus and task."
+    experiment: str | None = None
+    "Experiment; null = corpus and task (bp4d-au), below a parent the parent's."
     parent_run: str | None = None
     "The run that this one is a child of: the id in its run.json, or its MLflow id."
     tags: dict[str, str] = {}
     "Tags beside stage, fold, target, config hash and git revision."
+    models: bool = True
+    "Log final weights as models; false saves their space in MLflow's store."
+    system_every_s: float = Field(10, ge=0)
+    "Seconds between measures of processor, memory and devices of rank 0's machine; 0 = none."
 
     @field_validator("uri")
     @classmethod
@@ -79,6 +84,7 @@ class Run:
     def __init__(self, folder: Path, tracking: TrackingConfig, feeder: FeedThread | None):
         self.folder, self.tracking, self._feeder = folder, tracking, feeder
         self.facts = read_facts(folder)
+        self._monitor: SystemMonitor | None = None
 
     @property
     def id(self) -> str:
@@ -87,7 +93,8 @@ class Run:
 
     def child_tracking(self, **changes: Any) -> TrackingConfig:
         """Tracking settings for a run below this one: same store and experiment."""
-        return self.tracking.model_copy(update={"parent_run": self.id, **changes})
+        changes = {"parent_run": self.id, "experiment": self.facts["experiment"], **changes}
+        return self.tracking.model_copy(update=changes)
 
     def log(self, metrics: Mapping[str, float], step: int, images: int | None = None) -> None:
         """Append one line {"step", "images", "time" (s since 1970), metrics} to metrics.jsonl.
@@ -128,6 +135,12 @@ class Run:
             figure.savefig(aside, bbox_inches="tight", format=path.suffix[1:])
         return path
 
+    def note(self, **facts: Any) -> None:
+        """Keep facts in run.json that MLflow gets too: `models` (files of final weights in the run
+        folder), `description` (Markdown)."""
+        self.facts.update(facts)
+        write_facts(self.folder, self.facts)
+
     def cut_back(self, step: int) -> None:
         """Drop the metrics after `step`, and a line that a killed process left half-written."""
         path = self.folder / METRICS_FILE
@@ -139,8 +152,11 @@ class Run:
         with replacing(path) as aside:
             aside.write_text("".join(kept), encoding="utf-8")
 
-    def start_feeding(self) -> None:
-        """Begin to feed MLflow, where the config wants it. After `cut_back`."""
+    def start_feeding(self, *, watch: bool = True) -> None:
+        """Begin to feed MLflow and to watch the machine, where the config wants it."""
+        every_s = self.tracking.system_every_s if watch else 0
+        if every_s and self._monitor is None:
+            self._monitor = SystemMonitor(self.folder / SYSTEM_FILE, every_s)
         if self.tracking.mlflow and self._feeder is None:
             from norface.mlflow_feed import FeedThread
 
@@ -148,6 +164,9 @@ class Run:
 
     def finish(self, status: str = "finished", step: int | None = None) -> None:
         """Note how the run ended (finished, stopped, failed) and let MLflow catch up a while."""
+        if self._monitor is not None:
+            self._monitor.stop()
+            self._monitor = None
         self.facts.update(status=status, ended=round(time.time(), 3))
         if step is not None:
             self.facts["step"] = step
@@ -183,11 +202,14 @@ def open_run(
     root: Path | None = None,
     config: Config | None = None,
     tags: Mapping[str, str] | None = None,
+    task: str | None = None,
+    datasets: Sequence[Mapping[str, Any]] = (),
 ) -> Run:
     """Make a run folder, or go on in the one that is there.
 
     `kind` says what runs (nor, cla, crossval ...). `root` is the folder with the default MLflow
-    store, the parent of `folder` by default. Use it as a context, or call `start_feeding` and
+    store, the parent of `folder` by default. `datasets` (norface.data.provenance) and `task` name
+    the experiment where the config does not. Use it as a context, or call `start_feeding` and
     `finish`. Raises CheckpointError where the folder cannot be written.
     """
     root = folder.parent if root is None else root
@@ -203,17 +225,28 @@ def open_run(
         "config_hash": config_hash(config) if config is not None else "",
         "version": __version__,
         "git": describe_git(),
-        "experiment": tracking.experiment,
+        "experiment": tracking.experiment or name_experiment(datasets, task),
         "parent": tracking.parent_run,
         "uri": tracking.uri,
         "root": os.path.relpath(root, folder),
         "tags": {**tracking.tags, **(tags or {})},
+        "datasets": [dict(one) for one in datasets],
+        "models": known.get("models", []),
+        "log_models": tracking.models,
+        "description": known.get("description", ""),
     }
     write_facts(folder, facts)
     if config is not None:
         with replacing(folder / CONFIG_FILE) as aside:
             save_config(config, aside)
     return Run(folder, tracking, None)
+
+
+def name_experiment(datasets: Sequence[Mapping[str, Any]], task: str | None) -> str:
+    """`bp4d-au`: corpora and task; `norface` where neither is known."""
+    corpora = dict.fromkeys(corpus for one in datasets for corpus in one["corpora"])
+    words = ["+".join(corpora), task or ""]
+    return "-".join(word for word in words if word) or "norface"
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -230,10 +263,10 @@ def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
         aside.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The whole lines of metrics.jsonl; [] where there is none."""
+def read_metrics(folder: Path, name: str = METRICS_FILE) -> list[dict[str, Any]]:
+    """The whole lines of metrics.jsonl (or another such file); [] where there is none."""
     lines = []
-    path = folder / METRICS_FILE
+    path = folder / name
     for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             line = json.loads(text)

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow_server import tracking_server
 
 from launchers.local import find_free_port
 from norface.cli.main import main
@@ -122,7 +116,7 @@ def test_mlflow_gets_metrics_params_tags_pictures_files_and_nesting(root):
     from matplotlib.figure import Figure
 
     config = Settings()
-    tracking = TrackingConfig(experiment="synthetic-au", tags={"target": "S0001"})
+    tracking = TrackingConfig(experiment="synthetic-au", tags={"target": "S0001"}, system_every_s=0)
     folder = root / "parent"
     with open_run(folder, kind="crossval", tracking=tracking, config=config) as parent:
         child_tracking = parent.child_tracking(tags={"fold": "test=part1"})
@@ -254,30 +248,6 @@ def test_a_password_in_a_stores_address_is_not_shown():
 def test_a_password_in_the_config_is_refused():
     with pytest.raises(ConfigError, match="does not belong in a config"):
         load_config(TrackingConfig, None, ["uri=https://me:word@tracking.lab"])
-
-
-@contextlib.contextmanager
-def tracking_server(folder: Path, port: int) -> Iterator[None]:
-    """A real MLflow server over a sqlite file, killed at the end of the block."""
-    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    store = ["--backend-store-uri", f"sqlite:///{folder}/server.db"]
-    artifacts = ["--artifacts-destination", str(folder / "server-artifacts")]
-    log = open(folder / "server.txt", "a")  # noqa: SIM115
-    process = subprocess.Popen(
-        [*command, *store, *artifacts], stdout=log, stderr=log, start_new_session=True
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
-                break
-            time.sleep(0.2)
-        yield
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        log.close()
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ VERBS = {
     "export": "shards or a normalized set => a folder of pictures to release",
     "evaluate": "metrics from predictions",
     "crossval": "subject-exclusive cross-validation of the classifier",
+    "compare": "folds of cross-validations side by side, with paired tests",
     "critics": "the frozen judges: which there are, whether they work, how hard each pulls",
     "paper": "a table of the paper, ours beside the printed numbers",
     "track": "feed MLflow from run folders",

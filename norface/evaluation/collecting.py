@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from norface.evaluation.confusion import draw_confusions
 from norface.evaluation.crossval_config import CrossvalConfig, FoldTask, list_folds
 from norface.evaluation.predictions import read_predictions
 from norface.evaluation.statistics import MAIN_METRIC, compare_settings, persons_of
-from norface.evaluation.summary import Folds, align_columns, format_summary, sum_folds, summarize
-from norface.tracking import Run, replacing
+from norface.evaluation.summary import (
+    Folds,
+    align_columns,
+    format_summary,
+    score_table,
+    sum_folds,
+    summarize,
+)
+from norface.tracking import ARTIFACTS, Run, TrackingConfig, read_metrics, replacing
 
 PREDICTIONS_FILE, RESULT_FILE = "predictions.parquet", "crossval.json"
 FOLD_FILE = "fold.json"
@@ -59,6 +69,27 @@ def collect(config: CrossvalConfig) -> dict[str, Any]:
     return result
 
 
+def record_fold(folder: Path, tracking: TrackingConfig) -> None:
+    """What a fold's test gave into its run and MLflow: metrics as test/NAME and test/NAME/TARGET,
+    confusions as a picture, and the predictions themselves, so that folds can be compared from
+    there. Nothing where that was done already."""
+    if (folder / ARTIFACTS / PREDICTIONS_FILE).exists():
+        return
+    table, task = read_predictions(folder / PREDICTIONS_FILE)
+    run = Run(folder, tracking, None)
+    step = int(run.facts.get("step", 0))
+    values = {}
+    for metric, found in score_table(table, task).items():
+        for target, value in found.items():
+            values[f"test/{metric}" + ("" if target == "mean" else f"/{target}")] = value
+    if not any("test/" + MAIN_METRIC[task] in line for line in read_metrics(folder)):
+        run.log(values, step)
+    run.log_image("confusion_test", draw_confusions(table, task), step)
+    run.log_artifact(folder / PREDICTIONS_FILE)
+    run.start_feeding(watch=False)
+    run.finish(run.facts.get("status", "finished"))
+
+
 def list_subjects(folds: Folds) -> dict[str, list[str]]:
     """Fold => the persons that it tests, where the corpus names its persons."""
     found = {}
@@ -95,8 +126,27 @@ def log_result(run: Run, config: CrossvalConfig, result: Mapping[str, Any]) -> N
             values[f"{setting}/{label}"] = value
         for target, interval in summary["targets"].items():
             values[f"{setting}/{result['metric']}/{target}"] = interval["value"]
+        folds = [fold["mean"] for fold in summary["folds"].values()]
+        if len(folds) > 1:
+            values[f"{setting}/{result['metric']}_sd"] = float(np.std(folds, ddof=1))
     run.log(values, step=0)
     run.log_artifact(config.folder / RESULT_FILE)
+    run.note(description=describe_result(result))
+
+
+def describe_result(result: Mapping[str, Any]) -> str:
+    """The means of all settings in Markdown: what MLflow shows above the run."""
+    folds = list(next(iter(result["settings"].values()))["folds"])
+    percent = lambda value: f"{100 * value:.1f}"
+    lines = [
+        f"| {result['metric']}, % | {' | '.join(folds)} | mean | 95 % |",
+        "|---" * (len(folds) + 3) + "|",
+    ]
+    for name, summary in result["settings"].items():
+        cells = [percent(summary["folds"][fold]["mean"]) for fold in folds]
+        low, value, high = (percent(summary["mean"][part]) for part in ("low", "value", "high"))
+        lines.append(f"| {name} | {' | '.join(cells)} | {value} | {low} to {high} |")
+    return "\n".join(lines)
 
 
 def format_result(result: Mapping[str, Any]) -> str:

@@ -23,16 +23,23 @@ from pathlib import Path
 from typing import Any
 
 from norface.errors import ConfigError, LaunchError, TrackingError
-from norface.evaluation.collecting import FOLD_FILE, PREDICTIONS_FILE, collect, log_result
+from norface.evaluation.collecting import (
+    FOLD_FILE,
+    PREDICTIONS_FILE,
+    collect,
+    log_result,
+    record_fold,
+)
 from norface.evaluation.crossval_config import (
     CrossvalConfig,
     FoldTask,
     fold_config,
     list_tasks,
 )
+from norface.evaluation.fold_sources import ORDER_TAG
 from norface.evaluation.predictions import write_predictions
 from norface.progress import Progress
-from norface.tracking import TrackingConfig, open_run, read_facts, replacing
+from norface.tracking import Run, TrackingConfig, open_run, read_facts, replacing
 from norface.training.agreement import on_main
 from norface.training.backends.base import Backend
 from norface.training.stages.cla_config import ClaConfig
@@ -58,9 +65,7 @@ def cross_validate(config: CrossvalConfig) -> dict[str, Any]:
             " part=I/N, and summarize with norface crossval --collect"
         )
     tasks = list_tasks(config)
-    with open_run(
-        config.folder, kind="crossval", tracking=config.tracking, root=config.root, config=config
-    ) as run:
+    with open_crossval(config) as run:
         if config.processes == 1:
             for task in tasks:
                 train_fold(config, task, run.child_tracking())
@@ -72,13 +77,29 @@ def cross_validate(config: CrossvalConfig) -> dict[str, Any]:
     return result
 
 
+def open_crossval(config: CrossvalConfig) -> Run:
+    """The run of the whole, which the folds are children of."""
+    about = config.cla.describe_run()
+    # Which test part and which normalized set differ from fold to fold.
+    tags = {ORDER_TAG: ", ".join(config.settings), "stage": "crossval"}
+    return open_run(
+        config.folder,
+        kind="crossval",
+        tracking=config.tracking,
+        root=config.root,
+        config=config,
+        **{**about, "tags": tags},
+    )
+
+
 def train_part(config: CrossvalConfig) -> dict[str, Any]:
     """Train this job's share. MLflow is fed by `collect_crossval`, except through a server.
 
     Returns {"part": "2/9", "trained": [folds]}.
     """
     tasks = list_tasks(config)
-    tracking = config.tracking.model_copy(update={"parent_run": claim_run(config)})
+    claim_run(config)
+    tracking = Run(config.folder, config.tracking, None).child_tracking()
     if tracking.uri is None and "MLFLOW_TRACKING_URI" not in os.environ:
         # Jobs on several machines must not write one sqlite file at once.
         tracking = tracking.model_copy(update={"mlflow": False})
@@ -98,9 +119,7 @@ def collect_crossval(config: CrossvalConfig) -> dict[str, Any]:
             f"{config.folder}: {len(result['missing'])} folds are not trained yet:"
             f" {', '.join(result['missing'])}; start their jobs again"
         )
-    with open_run(
-        config.folder, kind="crossval", tracking=config.tracking, root=config.root, config=config
-    ) as run:
+    with open_crossval(config) as run:
         log_result(run, config, result)
     if config.tracking.mlflow:
         feed_children(config)
@@ -128,9 +147,7 @@ def claim_run(config: CrossvalConfig, patience_s: float = 60) -> str:
     with contextlib.suppress(FileExistsError):
         (folder / CLAIM_FILE).touch(exist_ok=False)
         if not read_facts(folder):
-            open_run(
-                folder, kind="crossval", tracking=config.tracking, root=config.root, config=config
-            )
+            open_crossval(config)
     deadline = time.monotonic() + patience_s
     while not (facts := read_facts(folder)):
         if time.monotonic() > deadline:
@@ -163,6 +180,8 @@ def train_fold(config: CrossvalConfig, task: FoldTask, tracking: TrackingConfig)
     # Ranks on other nodes may see a file later than rank 0: there predict_fold asks that one.
     if count_ranks() > 1 or not path.exists():
         predict_fold(one, folder, started=started)
+    else:
+        record_fold(folder, tracking)
     return path
 
 
@@ -234,6 +253,7 @@ def predict_fold(
                     aside.write_text(json.dumps(took) + "\n", encoding="utf-8")
                 write_predictions(table, path, task=config.task)
             own.barrier()
+        on_main(own, lambda: record_fold(folder, config.tracking))
     finally:
         if backend is None:
             own.close()

@@ -18,6 +18,8 @@ from norface.errors import CorpusError
 
 MAIN_METRIC = {"au": "f1", "intensity": "icc", "emotion": "accuracy"}
 "Task => the metric that it is reported in."
+TASK_METRICS = {"au": ("f1", "auc", "accuracy"), "intensity": ("icc",), "emotion": ("accuracy",)}
+"Task => the metrics that have intervals, the main one first."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,39 @@ class PersonSums:
     persons: list[str]
     targets: list[str]
     sums: np.ndarray
+
+    def value(self, metric: str, weights: np.ndarray) -> np.ndarray:
+        """The metric (draws, targets) where each person counts `weights` (draws, persons) times."""
+        return METRICS[metric][1](np.einsum("dp,pts->dts", weights, self.sums))
+
+    def ordered(self, targets: Sequence[str]) -> PersonSums:
+        """The same with its targets in this order."""
+        order = [self.targets.index(target) for target in targets]
+        return dataclasses.replace(self, targets=list(targets), sums=self.sums[:, order])
+
+
+@dataclasses.dataclass(frozen=True)
+class PersonPairs(PersonSums):
+    """What the area under the ROC curve is made of: it compares frames of two persons.
+
+    `sums` (persons, targets, 2) counts positives and negatives; `pairs` (persons, persons, targets)
+    the pairs of a positive of the first and a negative of the second person that are in order.
+    """
+
+    pairs: np.ndarray
+
+    def value(self, metric: str, weights: np.ndarray) -> np.ndarray:
+        """As PersonSums.value; NaN where a draw has one class only."""
+        positives, negatives = np.einsum("dp,pts->sdt", weights, self.sums)
+        ordered = np.einsum("dp,pqt,dq->dt", weights, self.pairs, weights, optimize=True)
+        total = positives * negatives
+        return np.divide(ordered, total, out=np.full_like(total, np.nan), where=total != 0)
+
+    def ordered(self, targets: Sequence[str]) -> PersonPairs:
+        """The same with its targets in this order."""
+        order = [self.targets.index(target) for target in targets]
+        sums, pairs = self.sums[:, order], self.pairs[:, :, order]
+        return dataclasses.replace(self, targets=list(targets), sums=sums, pairs=pairs)
 
 
 def persons_of(table: pd.DataFrame) -> pd.Series:
@@ -86,16 +121,21 @@ def _divide(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.divide(above, below, out=np.zeros_like(above, np.float64), where=below != 0)
 
 
+def _auc_terms(truth: np.ndarray, score: np.ndarray) -> np.ndarray:
+    return np.stack([truth == 1, truth != 1], axis=-1)
+
+
 METRICS: dict[str, tuple[Callable[..., np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {
     "f1": (_f1_terms, _f1),
     "icc": (_icc_terms, _icc),
     "accuracy": (_accuracy_terms, _accuracy),
+    "auc": (_auc_terms, lambda sums: sums[..., 0]),
 }
 "Name => (terms of a frame, value of their sums); equal to the functions of metrics.py by test."
 
 
-def sum_by_person(table: pd.DataFrame, task: str) -> PersonSums:
-    """Predictions of one fold => sums for the task's main metric.
+def sum_by_person(table: pd.DataFrame, task: str, metric: str | None = None) -> PersonSums:
+    """Predictions of one fold => sums for a metric of TASK_METRICS (None = the task's main one).
 
     Raises CorpusError when no sample has a label.
 
@@ -106,13 +146,37 @@ def sum_by_person(table: pd.DataFrame, task: str) -> PersonSums:
     known = table[table["truth"].notna()]
     if not len(known):
         raise CorpusError("predictions: no sample has a label; nothing can be measured")
-    terms, _ = METRICS[MAIN_METRIC[task]]
-    each = terms(known["truth"].to_numpy(float), known["score"].to_numpy(float)).astype(float)
+    metric = metric or MAIN_METRIC[task]
+    truth, score = known["truth"].to_numpy(float), known["score"].to_numpy(float)
+    if task == "au" and metric == "accuracy":
+        score = (score >= 0.5).astype(float)
     person, persons = pd.factorize(persons_of(known), sort=True)
     target, targets = pd.factorize(known["target"])
+    each = METRICS[metric][0](truth, score).astype(float)
     sums = np.zeros((len(persons), len(targets), each.shape[-1]))
     np.add.at(sums, (person, target), each)
-    return PersonSums(list(persons), list(targets), sums)
+    if metric != "auc":
+        return PersonSums(list(persons), list(targets), sums)
+    pairs = np.zeros((len(persons), len(persons), len(targets)))
+    for number in range(len(targets)):
+        rows = target == number
+        pairs[:, :, number] = _count_pairs(truth[rows], score[rows], person[rows], len(persons))
+    return PersonPairs(list(persons), list(targets), sums, pairs)
+
+
+def _count_pairs(
+    truth: np.ndarray, score: np.ndarray, person: np.ndarray, persons: int
+) -> np.ndarray:
+    """(persons, persons): positives of the row's person above negatives of the column's person,
+    ties counting half."""
+    pairs = np.zeros((persons, persons))
+    positive = truth == 1
+    for one in np.unique(person[~positive]):
+        below = np.sort(score[~positive & (person == one)])
+        above = score[positive]
+        count = np.searchsorted(below, above, "left") + np.searchsorted(below, above, "right")
+        pairs[:, one] = np.bincount(person[positive], count / 2, minlength=persons)
+    return pairs
 
 
 def decide_emotion(table: pd.DataFrame) -> pd.DataFrame:
@@ -136,7 +200,6 @@ def bootstrap(
 
     folds[f][s]: sums of fold f and seed s; a draw takes the same persons for every seed of a fold.
     """
-    value = METRICS[metric][1]
     rng = np.random.default_rng(seed)
     targets = {tuple(run.targets) for runs in folds for run in runs}
     if len(targets) > 1:
@@ -149,15 +212,16 @@ def bootstrap(
         if any(run.persons != runs[0].persons for run in runs):
             raise CorpusError("predictions of one fold are of different persons; give like runs")
         weights = rng.multinomial(count, np.full(count, 1 / count), size=draws).astype(float)
-        points.append(np.mean([value(run.sums.sum(axis=0)) for run in runs], axis=0))
-        drawn = [value(np.einsum("dp,pts->dts", weights, run.sums)) for run in runs]
-        samples.append(np.mean(drawn, axis=0))
+        once = np.ones((1, count))
+        points.append(np.mean([run.value(metric, once)[0] for run in runs], axis=0))
+        samples.append(np.mean([run.value(metric, weights) for run in runs], axis=0))
     return np.mean(points, axis=0), np.mean(samples, axis=0)
 
 
 def make_interval(value: float, draws: np.ndarray) -> Interval:
-    """The figure and the 2.5 and 97.5 percentiles of its draws."""
-    low, high = np.percentile(draws, [2.5, 97.5])
+    """The figure and the 2.5 and 97.5 percentiles of its draws, those without a value left out."""
+    known = draws[~np.isnan(draws)]
+    low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (np.nan, np.nan)
     return Interval(float(value), float(low), float(high))
 
 

@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from norface.data.labels import EMOTIONS
 from norface.errors import CorpusError
 from norface.evaluation import metrics
+from norface.evaluation.confusion import count_confusions
 from norface.evaluation.predictions import check_folds
 from norface.evaluation.statistics import (
     MAIN_METRIC,
     PersonSums,
     bootstrap,
-    decide_emotion,
     make_interval,
     persons_of,
     sum_by_person,
@@ -69,7 +68,7 @@ def _score_target(truth: np.ndarray, score: np.ndarray, task: str) -> dict[str, 
 
 
 def _score_emotion(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    counts = count_confusions([table])
+    counts = sum_confusions([table])
     matrix = np.array(counts["counts"])
     recall = {
         name: float(row[number] / row.sum())
@@ -80,22 +79,10 @@ def _score_emotion(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     return {"accuracy": {"mean": float(np.trace(matrix) / matrix.sum())}, "recall": recall}
 
 
-def count_confusions(tables: Sequence[pd.DataFrame]) -> dict[str, Any]:
+def sum_confusions(tables: Sequence[pd.DataFrame]) -> dict[str, Any]:
     """{"classes": [names], "counts": rows of the true class, columns of the chosen one}, summed."""
-    classes = sorted(tables[0]["target"].unique(), key=_place_of_emotion)
-    alphabetical = sorted(classes)
-    order = [alphabetical.index(name) for name in classes]
-    total = np.zeros((len(classes), len(classes)), np.int64)
-    for table in tables:
-        decided = decide_emotion(table)
-        truth, chosen = decided["truth"].to_numpy(), decided["score"].to_numpy()
-        total += metrics.confusion_matrix(truth, chosen, len(classes))[np.ix_(order, order)]
-    return {"classes": classes, "counts": total.tolist()}
-
-
-def _place_of_emotion(name: str) -> tuple[int, str]:
-    """Ours in the one order, somebody else's after them."""
-    return (EMOTIONS.index(name) if name in EMOTIONS else len(EMOTIONS), name)
+    found = [count_confusions(table, "emotion")["emotion"] for table in tables]
+    return {"classes": found[0][0], "counts": sum(counts for _, counts in found).tolist()}
 
 
 def sum_folds(folds: Folds, task: str) -> list[list[PersonSums]]:
@@ -151,7 +138,7 @@ def summarize(folds: Folds, task: str) -> dict[str, Any]:
         ],
         **(
             {
-                "confusion": count_confusions(
+                "confusion": sum_confusions(
                     [table for name in sorted(folds) for table in folds[name]]
                 )
             }

@@ -15,12 +15,11 @@ from norface.config import load_config, read_yaml
 from norface.errors import ConfigError
 from norface.evaluation.collecting import read_folds
 from norface.evaluation.crossval_config import CrossvalConfig, FoldTask, Setting, list_folds
-from norface.evaluation.protocols import train_fold, train_folds_at_once
+from norface.evaluation.protocols import open_crossval, train_fold, train_folds_at_once
 from norface.evaluation.statistics import MAIN_METRIC
 from norface.evaluation.summary import Folds, score_table, summarize
 from norface.paper.config import STAND_IN, ExperimentPlace, PaperConfig
 from norface.paper.published import MEAN, PER_CENT
-from norface.tracking import open_run
 
 TASK_OF = {"f1": "au", "icc": "intensity", "mse": "intensity", "mae": "intensity"}
 "Metric of a published row => task; accuracy is that of emotions."
@@ -154,13 +153,7 @@ def train_settings(crossval: CrossvalConfig) -> None:
         for setting in crossval.settings
         for fold in list_folds(crossval)
     ]
-    with open_run(
-        crossval.folder,
-        kind="crossval",
-        tracking=crossval.tracking,
-        root=crossval.root,
-        config=crossval,
-    ) as run:
+    with open_crossval(crossval) as run:
         if crossval.processes == 1:
             for task in tasks:
                 train_fold(crossval, task, run.child_tracking())

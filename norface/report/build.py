@@ -8,11 +8,14 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from norface import __version__
 from norface.errors import CorpusError
 from norface.tracking import MEASURED, METRICS_FILE, read_facts, read_metrics
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 REPORT_FILE = "report.html"
 NO_CURVE = ("step", "images", "lr", *MEASURED)
@@ -47,8 +50,6 @@ def build_report(
     `pictures`, caption => PNG or JPEG, before the runs' own grids. Raises CorpusError when there is
     nothing to show.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     folder = Path(folder)
     summary = _read_json(folder / "summary.json") or {}
     crossvals = {
@@ -57,11 +58,8 @@ def build_report(
     runs = [path.parent for path in _find(folder, METRICS_FILE)]
     if not (summary or crossvals or runs or pictures or figures):
         raise CorpusError(f"{folder}: no summary.json, crossval.json or run to report on")
-    page = Environment(
-        loader=PackageLoader("norface.report", "."), autoescape=True, undefined=StrictUndefined
-    ).get_template("page.html")
     given = [(caption, embed_picture(Path(path))) for caption, path in (pictures or {}).items()]
-    text = page.render(
+    text = read_template("page.html").render(
         title=title,
         written=time.strftime("%d %B %Y, %H:%M"),
         version=__version__,
@@ -76,6 +74,15 @@ def build_report(
     aside.write_text(text, encoding="utf-8")
     os.replace(aside, path)
     return path
+
+
+def read_template(name: str) -> Template:
+    """A page of this folder, its values escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("norface.report", "."), autoescape=True, undefined=StrictUndefined
+    ).get_template(name)
 
 
 def _find(folder: Path, name: str) -> list[Path]:

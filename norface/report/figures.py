@@ -63,6 +63,62 @@ def draw_targets(summaries: Mapping[str, Mapping[str, Any]], metric: str) -> str
     return to_svg(figure)
 
 
+def draw_folds(
+    settings: Mapping[str, Mapping[str, Any]], metric: str, paper: Mapping[str, Any] | None = None
+) -> str:
+    """Every fold as a dot, mean and 95 % interval of every target and setting, in per cent; the
+    paper's numbers as dashes."""
+    targets = list(next(iter(settings.values())))
+    targets = targets if len(targets) > 2 else targets[-1:]
+    figure = Figure(figsize=(9.6, 3.4))
+    axes = figure.subplots()
+    width = 0.8 / len(settings)
+    for number, (name, rows) in enumerate(settings.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        for place, target in enumerate(targets):
+            row, x = rows[target], place + (number - (len(settings) - 1) / 2) * width
+            dots = [100 * value for value in row["folds"].values() if value is not None]
+            axes.plot([x] * len(dots), dots, ".", color=colour, alpha=0.55, markersize=5)
+            if row["mean"] is None or row["low"] is None:
+                continue
+            axes.plot([x, x], [100 * row["low"], 100 * row["high"]], color=colour, linewidth=1.6)
+            label = name if place == 0 else "_nolegend_"
+            axes.plot([x], [100 * row["mean"]], "o", color=colour, markersize=6, label=label)
+    for place, target in enumerate(targets):
+        printed = paper["values"].get(target) if paper else None
+        if printed is not None:
+            label = f"paper: {paper['row']}" if place == 0 else "_nolegend_"  # type: ignore[index]
+            edges = [place - 0.42, place + 0.42]
+            axes.plot(edges, [100 * printed] * 2, "--", color=INK, linewidth=1, label=label)
+    for place in range(1, len(targets)):
+        axes.axvline(place - 0.5, color=RULE, linewidth=0.6)
+    axes.set_xticks(range(len(targets)), targets)
+    axes.set_xlim(-0.6, len(targets) - 0.4)
+    axes.set_ylabel(f"{metric}, %")
+    axes.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=9)
+    return to_svg(figure)
+
+
+def draw_differences(test: Mapping[str, Any]) -> str:
+    """Difference of two settings with its 95 % interval by target, in points; blue where it is
+    surely above 0, red where surely below."""
+    rows = test["differences"]
+    rows = rows if len(rows) > 2 else dict(list(rows.items())[-1:])
+    figure = Figure(figsize=(5.2, 0.26 * len(rows) + 0.9))
+    axes = figure.subplots()
+    for place, one in enumerate(rows.values()):
+        if one["low"] is None or one["value"] is None:
+            continue
+        colour = COLOURS[1] if one["low"] > 0 else COLOURS[5] if one["high"] < 0 else COLOURS[0]
+        axes.plot([100 * one["low"], 100 * one["high"]], [place] * 2, color=colour, linewidth=2)
+        axes.plot([100 * one["value"]], [place], "o", color=colour, markersize=6)
+    axes.axvline(0, color=INK, linewidth=0.9)
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlabel(f"{test['second']} - {test['first']}, points")
+    return to_svg(figure)
+
+
 def draw_curves(
     curves: Mapping[str, Sequence[tuple[float, float]]], *, label: str, log_scale: bool = False
 ) -> str:

@@ -137,10 +137,16 @@ def run_on_main(
     opened: list[Run] = []
 
     def open_it() -> None:
-        kind, tracking = tags["stage"], config.tracking
+        about = config.describe_run()
+        about["tags"] = {**about.get("tags", {}), **tags}
         opened.append(
             open_run(
-                folder, kind=kind, tracking=tracking, root=config.root, config=config, tags=tags
+                folder,
+                kind=tags["stage"],
+                tracking=config.tracking,
+                root=config.root,
+                config=config,
+                **about,
             )
         )
 
@@ -150,6 +156,8 @@ def run_on_main(
         return
     with opened[0] as run:
         yield run
+        # Final weights; what a killed process left aside begins with a dot.
+        run.note(models=sorted(path.name for path in folder.glob("[!.]*.safetensors")))
 
 
 def export(stage: Stage, folder: Path) -> None:

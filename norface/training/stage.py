@@ -73,6 +73,10 @@ class StageConfig(Config):
     backend: BackendConfig = BackendConfig()
     tracking: TrackingConfig = TrackingConfig()
 
+    def describe_run(self) -> dict[str, Any]:
+        """What MLflow is told before a run begins: {"task", "datasets", "tags"}, see `open_run`."""
+        return {}
+
 
 class Stage(abc.ABC):
     """One kind of training. Built as `SomeStage(config, backend)` on every rank."""
@@ -133,6 +137,10 @@ class Stage(abc.ABC):
         and backward, without what is computed twice to save memory; 0 = not known. Main rank only.
         """
         return 0.0
+
+    def figures(self) -> dict[str, np.ndarray]:
+        """Pictures (H, W, 3, uint8) of the last `evaluate` by name, or {}. Main rank only."""
+        return {}
 
     def sample_grid(self) -> np.ndarray | None:
         """A picture (H, W, 3, uint8) that shows how the stage is doing, or None. Main rank only."""

@@ -145,7 +145,7 @@ class Trainer:
         found = self.stage.evaluate(self.step) if evaluate else {}
         self.measures = {f"validation/{name}": value for name, value in found.items()}
         if log or evaluate or sample:
-            on_main(self.backend, lambda: self._write(values | self.measures, sample))
+            on_main(self.backend, lambda: self._write(values | self.measures, sample, evaluate))
         save = (evaluate and self._is_best()) or save
         self.window.leave_out(looked_at, saving=False)
         if save or stop:
@@ -213,11 +213,13 @@ class Trainer:
             " the learning rate, then start the same command again"
         )
 
-    def _write(self, values: dict[str, float], sample: bool) -> None:
-        """Metrics and sample grid of this step; rank 0."""
+    def _write(self, values: dict[str, float], sample: bool, evaluated: bool) -> None:
+        """Metrics, pictures of the evaluation and sample grid of this step; rank 0."""
         assert self.run is not None
         if values:
             self.run.log(values, self.step, self.images)
+        for name, figure in (self.stage.figures() if evaluated else {}).items():
+            self.run.log_image(name, figure, self.step)
         if sample and (pixels := self.stage.sample_grid()) is not None:
             self.run.log_image("samples", pixels, self.step)
 

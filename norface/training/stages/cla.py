@@ -22,6 +22,7 @@ from norface.data.loader import (
 from norface.data.shards import Person, ShardIndex
 from norface.data.streams import FaceStreams, StreamDataset, refuse_both
 from norface.errors import ConfigError, CorpusError
+from norface.evaluation.confusion import draw_confusions
 from norface.evaluation.predictions import require_keys, tabulate
 from norface.evaluation.statistics import MAIN_METRIC
 from norface.evaluation.summary import score_table
@@ -38,6 +39,7 @@ from norface.models.classifier import (
     TokenExtractor,
     load_classifier,
     save_classifier,
+    to_scores,
 )
 from norface.models.moe import RouterStatistics
 from norface.models.weights import load_encoder_weights
@@ -241,12 +243,18 @@ class ClaStage(Stage):
         if not len(self.rows["validation"]):
             return {}
         metric = MAIN_METRIC[self.config.task]
-        found = score_table(self.predict("validation"), self.config.task)
+        self.validated = self.predict("validation")
+        found = score_table(self.validated, self.config.task)
         value = found[metric]["mean"]
         if value > self.best_metric:
             self.best_metric, self.best_step = value, step
             self.best_weights = copy.deepcopy(self._weights())
         return {name: values["mean"] for name, values in found.items()}
+
+    def figures(self) -> dict[str, np.ndarray]:
+        if not len(self.rows["validation"]):
+            return {}
+        return {"confusion": draw_confusions(self.validated, self.config.task)}
 
     def answers(
         self, part: str
@@ -269,7 +277,7 @@ class ClaStage(Stage):
         found, scores = [np.zeros(0, np.int64)], [np.zeros((0, len(self.targets)), np.float32)]
         for some, logits, _ in self.answers(part):
             found.append(some)
-            scores.append(self._to_scores(logits).cpu().numpy())
+            scores.append(to_scores(logits, self.config.task).cpu().numpy())
         gathered = self.backend.gather_objects((np.concatenate(found), np.concatenate(scores)))
         every_row = np.concatenate([part_rows for part_rows, _ in gathered])
         table = self._tabulate(
@@ -279,11 +287,6 @@ class ClaStage(Stage):
             table, list(self.streams.index.table["key"].iloc[rows]), f"fold {self.fold.name}"
         )
         return table
-
-    def _to_scores(self, logits: torch.Tensor) -> torch.Tensor:
-        if self.config.task == "au":
-            return logits.sigmoid()
-        return logits.clamp(0, 5) if self.config.task == "intensity" else logits.softmax(dim=1)
 
     def _tabulate(self, rows: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
         truth = self.labels[rows]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -13,6 +13,7 @@ from norface.data.augment import AugmentConfig
 from norface.data.fold_choice import FoldChoice
 from norface.data.labels import ACTION_UNITS, DETECTION_UNITS, EMOTIONS, INTENSITY_UNITS, unit_name
 from norface.data.mixing import MixConfig
+from norface.data.provenance import describe_data, list_datasets
 from norface.data.remote import ShardPlace
 from norface.data.shards import ShardIndex
 from norface.data.streams import Protocol
@@ -114,6 +115,15 @@ class ClaConfig(StageConfig):
         if self.optimizer.layer_decay < 1 and self.model.extractor != "vit":
             raise ValueError("optimizer.layer_decay is for model.extractor=vit; set it to 1")
         return self
+
+    def describe_run(self) -> dict[str, Any]:
+        data = self.data
+        sets = [
+            path for one in data.normalized for path in (one if isinstance(one, list) else [one])
+        ]
+        datasets = list_datasets(data.shards, cache=data.cache_folder)
+        datasets += list_datasets([str(path).replace("{fold}", data.fold) for path in sets])
+        return describe_data(datasets, self.task, fold=data.fold)
 
 
 def choose_targets(config: ClaConfig, index: ShardIndex) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from norface.config import Config
 from norface.data.loader import DataConfig
+from norface.data.provenance import describe_data, list_datasets
 from norface.models.expression_embedding import EmbeddingConfig
 from norface.models.face_networks import FaceNetworkConfig
 from norface.training.schedule import ScheduleConfig
@@ -87,3 +88,7 @@ class CriticConfig(StageConfig):
     held_out: int = Field(100, ge=2)
     """Persons (the last in order) kept for measuring only. Of a table of triplets its part `test`
     is kept or, where it has none, so many triplets."""
+
+    def describe_run(self) -> dict[str, Any]:
+        datasets = list_datasets(self.data.shards, cache=self.data.cache_folder)
+        return describe_data(datasets, "critic")

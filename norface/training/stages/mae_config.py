@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, model_validator
 
 from norface.config import Config
 from norface.data.augment import AugmentConfig
 from norface.data.loader import DataConfig
+from norface.data.provenance import describe_data, list_datasets
 from norface.errors import ConfigError
 from norface.models.mae import MaskedAutoencoderConfig
 from norface.training.schedule import ScheduleConfig
@@ -66,3 +68,7 @@ class MaeConfig(StageConfig):
                 f"data.reader: found '{self.data.reader}'; stage mae reads by index (random access)"
             )
         return self
+
+    def describe_run(self) -> dict[str, Any]:
+        datasets = list_datasets(self.data.shards, cache=self.data.cache_folder)
+        return describe_data(datasets, "mae")

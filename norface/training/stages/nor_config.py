@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -12,6 +12,7 @@ from norface.config import Config
 from norface.critics.base import CriticsConfig
 from norface.data.fold_choice import FoldChoice
 from norface.data.loader import DataConfig
+from norface.data.provenance import describe_data, list_datasets
 from norface.data.shards import ShardIndex
 from norface.errors import ConfigError
 from norface.losses.weighted import LossWeights
@@ -154,3 +155,8 @@ class NorConfig(StageConfig):
                 "intensity_noise: only for normalizer.encoder.kind=reader with original=intensity"
             )
         return self
+
+    def describe_run(self) -> dict[str, Any]:
+        datasets = list_datasets(self.data.shards, cache=self.data.cache_folder)
+        keys = self.target_pool.keys if self.target_pool else None
+        return describe_data(datasets, "nor", target=", ".join(keys) if keys else None)
