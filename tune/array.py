@@ -101,7 +101,7 @@ def submit(sweep: Sweep, cluster: ClusterConfig) -> list[str]:
     has_slurm = shutil.which("srun") is not None
     executor.update_parameters(
         name=config.name,
-        timeout_min=cluster.time_min,
+        timeout_min=cluster.minutes,
         nodes=1,
         tasks_per_node=1,
         cpus_per_task=max(1, round(resources.cpus * resources.processes)),
