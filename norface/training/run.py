@@ -29,9 +29,14 @@ FREE_KEYS = (
     "trainer.keep_checkpoints",
     # The trainer compares the global batch, which is what matters.
     "trainer.batch_per_rank",
+    # What runs the ranks moves no sample either; docs/backends.md says what is then equal.
     "backend.world_size",
     "backend.threads",
     "backend.device",
+    "backend.kind",
+    "backend.zero_stage",
+    "backend.deepspeed",
+    "backend.static_graph",
     "*.workers",
 )
 "Keys that may change between two starts of one run: they move no sample and no equation."
@@ -63,7 +68,8 @@ def run_stage(
             trainer = Trainer(stage, config, backend=backend, checkpoints=kept, run=run, stop=stop)
             trainer.resume()
             trainer.fit()
-            on_main(backend, lambda: export(stage, folder))
+            with backend.at_rest():
+                on_main(backend, lambda: export(stage, folder))
             if run is not None:
                 run.facts["step"] = trainer.step
     return folder

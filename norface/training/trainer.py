@@ -11,6 +11,7 @@ sample grid or building a loader cannot make a resumed run another one.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator
@@ -124,7 +125,8 @@ class Trainer:
             found = self.stage.evaluate(self.step)
             values |= {f"validation/{name}": value for name, value in found.items()}
         if log or evaluate or sample:
-            on_main(self.backend, lambda: self._write(values, sample))
+            with self.backend.at_rest() if sample else contextlib.nullcontext():
+                on_main(self.backend, lambda: self._write(values, sample))
         if save or stop:
             self.save()
         self.window.started += time.monotonic() - looked_at
@@ -170,11 +172,11 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint of this step. All ranks; raises CheckpointError, TrainingError."""
         windows = self.backend.gather_objects(self.window.state())
-        on_main(self.backend, lambda: self._save(windows))
-
-    def _save(self, windows: list[dict[str, list[float]]]) -> None:
-        assert self.run is not None
         state = self.stage.state_dict()
+        on_main(self.backend, lambda: self._save(state, windows))
+
+    def _save(self, state: dict[str, Any], windows: list[dict[str, list[float]]]) -> None:
+        assert self.run is not None
         if (tensor := non_finite_tensor(state["models"])) is not None:
             raise TrainingError(
                 f"step {self.step}: weights {tensor} are not finite; not saved; lower the learning"
