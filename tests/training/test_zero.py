@@ -17,6 +17,7 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: pip install deepspeed")
 
 RANKS = 2
+SLOW = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ class Watched(TinyStage):
         return super().evaluate(step)
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("stage", [pytest.param(0, marks=SLOW), 1, pytest.param(2, marks=SLOW), 3])
 def test_every_stage_trains_what_accelerate_trains(tmp_path, plain, split_all, stage):
     config = make_config(tmp_path, *zero(stage, split_all))
     finish(config, RANKS, stage=Watched)
@@ -73,6 +74,7 @@ def test_every_stage_trains_what_accelerate_trains(tmp_path, plain, split_all, s
     assert sum(tensor.numel() for tensor in whole.values()) == 161
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_two_resumes_within_an_epoch_end_in_the_same_bits(tmp_path, split_all, stage):
     whole = make_config(tmp_path / "whole", *zero(stage, split_all))
@@ -91,7 +93,10 @@ def assert_same_losses_and_bits(config, other) -> None:
         assert torch.equal(final_weights(config)[name], tensor), name
 
 
-@pytest.mark.parametrize(("first", "then"), [(1, None), (None, 2), (2, 3), (3, None)])
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [(1, None), *(pytest.param(*pair, marks=SLOW) for pair in ((None, 2), (2, 3), (3, None)))],
+)
 def test_a_checkpoint_goes_on_under_another_backend(tmp_path, plain, split_all, first, then):
     def options(stage):
         return [] if stage is None else zero(stage, split_all)
@@ -136,6 +141,7 @@ def test_nothing_that_deepspeed_wrote_is_in_a_checkpoint(tmp_path, split_all):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_weights_in_bf16_keep_fp32_masters_in_checkpoints_and_resume(tmp_path, plain, split_all):
     bf16 = [*zero(2, split_all), "backend.precision=bf16", "backend.weights=bf16"]
     whole = make_config(tmp_path / "whole", *bf16)
@@ -151,6 +157,7 @@ def test_weights_in_bf16_keep_fp32_masters_in_checkpoints_and_resume(tmp_path, p
         assert mine["loss"] == pytest.approx(expected["loss"], rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_single_process_needs_no_launcher_and_can_train_twice(tmp_path, split_all):
     config = make_config(tmp_path, *zero(2, split_all), "trainer.batch_per_rank=8")
     finish(config, 1, runs=2)

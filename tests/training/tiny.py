@@ -67,7 +67,8 @@ class TinyStage(Stage):
     def train_batch(self, batch: dict[str, Any], step: int) -> dict[str, torch.Tensor]:
         if self.config.slow_s:
             time.sleep(self.config.slow_s)
-        found = self.network(batch["x"]).squeeze(1)
+        with self.backend.autocast():
+            found = self.network(batch["x"]).squeeze(1).float()
         loss = (found - batch["x"].square().sum(1)).square().mean()
         if step == self.config.poisoned_step and self.backend.rank == self.backend.world_size - 1:
             loss = loss * float("nan")
