@@ -23,7 +23,7 @@ from norface.errors import ConfigError
 from norface.evaluation.crossval_config import CrossvalConfig
 from norface.images import to_image
 from norface.normalize import normalize_shards
-from norface.training.backends.accelerate import choose_cuda
+from norface.training.backends.ranks import choose_cuda
 from norface.training.stages.cla_folds import open_folds
 from tune.base import Base
 from tune.config import NormalizeChoice

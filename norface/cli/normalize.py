@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
     """Normalize one part."""
     config = load_config(NormalizeConfig, args.config, args.settings)
     from norface.normalize import make_plan, run_plan
-    from norface.training.backends.accelerate import choose_cuda
+    from norface.training.backends.ranks import choose_cuda
 
     settings = config.model_dump(exclude={"batch"})
     settings["generator_path"] = settings.pop("generator")

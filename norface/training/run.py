@@ -34,9 +34,14 @@ FREE_KEYS = (
     "trainer.profile*",
     # The trainer compares the global batch, which is what matters.
     "trainer.batch_per_rank",
+    # What runs the ranks moves no sample either; docs/backends.md says what is then equal.
     "backend.world_size",
     "backend.threads",
     "backend.device",
+    "backend.kind",
+    "backend.zero_stage",
+    "backend.deepspeed",
+    "backend.static_graph",
     "*.workers",
     # What is computed twice is computed alike.
     "*gradient_checkpointing",
@@ -82,7 +87,8 @@ def run_stage(
             )
             trainer.resume()
             trainer.fit()
-            on_main(backend, lambda: export(stage, folder))
+            with backend.at_rest():
+                on_main(backend, lambda: export(stage, folder))
             if run is not None:
                 run.facts["step"] = trainer.step
     return folder

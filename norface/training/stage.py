@@ -117,7 +117,7 @@ class Stage(abc.ABC):
     def state_dict(self) -> dict[str, Any]:
         """{"models": {name: tensors by name}, "optimizers": {name: state}, "extra": plain data}.
 
-        All ranks call it; only rank 0's is used. Plain = tensors, numbers, text, and lists and
+        All ranks call it together; rank 0's is kept. Plain = tensors, numbers, text, and lists and
         dicts of them.
         """
 
@@ -143,7 +143,10 @@ class Stage(abc.ABC):
         return {}
 
     def sample_grid(self) -> np.ndarray | None:
-        """A picture (H, W, 3, uint8) that shows how the stage is doing, or None. Main rank only."""
+        """A picture (H, W, 3, uint8) that shows how the stage is doing, or None.
+
+        Main rank only, inside of Backend.at_rest; so is `export`.
+        """
         return None
 
     def describe_batch(self, batch: dict[str, Any]) -> list[str]:

@@ -145,7 +145,8 @@ class Trainer:
         found = self.stage.evaluate(self.step) if evaluate else {}
         self.measures = {f"validation/{name}": value for name, value in found.items()}
         if log or evaluate or sample:
-            on_main(self.backend, lambda: self._write(values | self.measures, sample, evaluate))
+            with self.backend.at_rest() if sample else contextlib.nullcontext():
+                on_main(self.backend, lambda: self._write(values | self.measures, sample, evaluate))
         save = (evaluate and self._is_best()) or save
         self.window.leave_out(looked_at, saving=False)
         if save or stop:

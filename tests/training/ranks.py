@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import accelerate  # noqa: F401
 import torch
 import torch._dynamo  # imported once, here, not in every rank
 from tiny import TinyConfig, TinyStage
@@ -17,7 +18,7 @@ from tiny import TinyConfig, TinyStage
 from launchers.local import find_free_port
 from norface.config import load_config
 from norface.errors import NorfaceError
-from norface.training.backends import accelerate  # noqa: F401
+from norface.training.backends import accelerate as _  # noqa: F401
 from norface.training.run import run_stage
 from norface.training.stage import Stage
 

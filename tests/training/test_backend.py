@@ -14,8 +14,9 @@ from tiny import TinyStage
 
 from launchers.local import find_free_port
 from norface.errors import ConfigError, LaunchError
-from norface.training.backends.accelerate import AccelerateBackend, check_world_size, is_launched
+from norface.training.backends.accelerate import AccelerateBackend
 from norface.training.backends.base import BackendConfig, build_backend
+from norface.training.backends.ranks import check_world_size, is_launched
 
 TINY = str(Path(__file__).with_name("tiny.py"))
 LAUNCHED = {
@@ -79,7 +80,8 @@ def test_one_process_has_one_backend_after_another():
     for _ in range(3):
         backend = build_backend(BackendConfig(device="cpu"))
         network = backend.prepare(torch.nn.Linear(2, 1))
-        backend.backward(network(torch.ones(1, 2)).sum())
+        optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
+        backend.prepare_optimizer(optimizer, network).descend(network(torch.ones(1, 2)).sum())
         assert backend.unwrap(network).weight.grad.tolist() == [[1, 1]]
         assert backend.reduce_mean({"a": torch.tensor(3.0)}) == {"a": 3.0}
         assert (backend.rank, backend.world_size, backend.is_main) == (0, 1, True)

@@ -48,7 +48,9 @@ class TinyStage(Stage):
         )
         self.average = copy.deepcopy(network)
         self.network = backend.prepare(network)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=0.01)
+        self.optimizer = backend.prepare_optimizer(
+            torch.optim.Adam(self.network.parameters(), lr=0.01), self.network
+        )
 
     def batches(self, start_step: int) -> Iterator[dict[str, Any]]:
         batch = self.config.trainer.batch_per_rank
@@ -65,22 +67,21 @@ class TinyStage(Stage):
     def train_batch(self, batch: dict[str, Any], step: int) -> dict[str, torch.Tensor]:
         if self.config.slow_s:
             time.sleep(self.config.slow_s)
-        found = self.network(batch["x"]).squeeze(1)
+        with self.backend.autocast():
+            found = self.network(batch["x"]).squeeze(1).float()
         loss = (found - batch["x"].square().sum(1)).square().mean()
         if step == self.config.poisoned_step and self.backend.rank == self.backend.world_size - 1:
             loss = loss * float("nan")
-        self.optimizer.zero_grad()
-        self.backend.backward(loss)
-        self.optimizer.step()
+        self.optimizer.descend(loss)
         with torch.no_grad():
-            network = self.backend.unwrap(self.network)
+            network = self.backend.whole(self.network)
             pairs = zip(self.average.parameters(), network.parameters(), strict=True)
             for average, value in pairs:
                 average.lerp_(value, 0.1)
         return {"loss": loss.detach(), "rec": loss.detach() / 2}
 
     def state_dict(self) -> dict[str, Any]:
-        network = self.backend.unwrap(self.network)
+        network = self.backend.whole(self.network)
         return {
             "models": {"network": network.state_dict(), "average": self.average.state_dict()},
             "optimizers": {"network": self.optimizer.state_dict()},
@@ -88,7 +89,7 @@ class TinyStage(Stage):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.backend.unwrap(self.network).load_state_dict(state["models"]["network"])
+        self.backend.load_weights(self.network, state["models"]["network"])
         self.average.load_state_dict(state["models"]["average"])
         self.optimizer.load_state_dict(state["optimizers"]["network"])
 

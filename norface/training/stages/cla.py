@@ -136,11 +136,12 @@ class ClaStage(Stage):
             else:
                 found = torch.from_numpy(class_weights(known)).float()
             self.class_weights = found.to(self.backend.device)
-        self.optimizer = torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             group_parameters(self.bare, config.optimizer),
             lr=config.optimizer.learning_rate,
             betas=config.optimizer.betas,
         )
+        self.optimizer = self.backend.prepare_optimizer(optimizer, self.model)
 
     def _start_extractor(self, model: Classifier, path: Path) -> None:
         """Give E_f weights that were trained before. Raises ConfigError, WeightsError, and
@@ -209,9 +210,7 @@ class ClaStage(Stage):
         )
         logits, routers = self._answer(self.model, batch, noise.to(self.backend.device))
         terms = self._losses(logits, routers, batch["label"].to(self.backend.device))
-        self.optimizer.zero_grad(set_to_none=True)
-        self.backend.backward(terms["loss"])
-        self.optimizer.step()
+        self.optimizer.descend(terms["loss"])
         measured = {name: value.detach() for name, value in terms.items()}
         return {**measured, "lr": torch.tensor(rate)}
 
@@ -265,10 +264,10 @@ class ClaStage(Stage):
         loader = build_loader(
             dataset, batches_once(mine, batch=max(batch, 32)), workers=self.config.data.workers
         )
-        self.bare.eval()
+        model = self.backend.whole(self.model).eval()
         for read in loader:
             with torch.no_grad():
-                logits, routers = self._answer(self.bare, read, None)
+                logits, routers = self._answer(model, read, None)
             yield read["row"].numpy(), logits.float(), routers
 
     def predict(self, part: str = "test") -> pd.DataFrame:
@@ -304,7 +303,8 @@ class ClaStage(Stage):
         )
 
     def _weights(self) -> dict[str, torch.Tensor]:
-        return {name: tensor.detach().cpu() for name, tensor in self.bare.state_dict().items()}
+        weights = self.backend.whole(self.model).state_dict()
+        return {name: tensor.detach().cpu() for name, tensor in weights.items()}
 
     def count_operations(self) -> float:
         return count_operations(self.bare)
@@ -320,7 +320,7 @@ class ClaStage(Stage):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.bare.load_state_dict(state["models"]["classifier"])
+        self.backend.load_weights(self.model, state["models"]["classifier"])
         self.best_weights = state["models"].get("best", {})
         self.optimizer.load_state_dict(state["optimizers"]["classifier"])
         self.best_metric = state["extra"]["best_metric"]
@@ -329,7 +329,7 @@ class ClaStage(Stage):
     def load_exported(self, folder: Path) -> None:
         """Take the weights that `export` wrote into a run folder. Raises WeightsError."""
         model, _ = load_classifier(folder / WEIGHTS_FILE)
-        self.bare.load_state_dict(model.state_dict())
+        self.backend.load_weights(self.model, model.state_dict())
 
     def export(self, folder: Path) -> None:
         about = {
@@ -340,7 +340,8 @@ class ClaStage(Stage):
             "chosen_step": self.best_step if self.best_weights else self.total_steps,
         }
         weights = self.best_weights or self._weights()
-        save_classifier(folder / WEIGHTS_FILE, self.bare, weights, about)
+        whole: Classifier = self.backend.whole(self.model)  # type: ignore[assignment]
+        save_classifier(folder / WEIGHTS_FILE, whole, weights, about)
 
     def sample_grid(self) -> np.ndarray | None:
         """Six test faces in a row, the streams below one another: what the classifier is given."""

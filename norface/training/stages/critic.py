@@ -76,9 +76,10 @@ class CriticStage(Stage):
         self.open_faces(config.data.open())
         self.network = self.build_network()
         self.model = backend.prepare(self.build_judged().to(backend.device))
-        self.optimizer = torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
+        self.optimizer = backend.prepare_optimizer(optimizer, self.model)
         batch = config.trainer.batch_per_rank * backend.world_size
         self.steps = math.ceil(config.trainer.images / batch)
         self.steps_per_epoch = len(self.train_faces) // batch
@@ -88,6 +89,11 @@ class CriticStage(Stage):
         from norface.training.stages.critic_triplet import TripletStage
 
         return TripletStage if getattr(config, "objective", None) == "triplet" else cls
+
+    @property
+    def whole_network(self) -> nn.Module:
+        """What is exported, with all of its weights, see Backend.whole."""
+        return self.backend.whole(self.model).network  # type: ignore[return-value]
 
     def open_faces(self, index: ShardIndex) -> None:
         """Faces to train on, and those of the persons held out. Raises ConfigError."""
@@ -160,9 +166,7 @@ class CriticStage(Stage):
         with self.backend.autocast():
             terms = self.model(image, batch)
         loss = torch.stack(list(terms.values())).sum()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.backend.backward(loss)
-        self.optimizer.step()
+        self.optimizer.descend(loss)
         shown = {name: term.detach() for name, term in terms.items()}
         return {**shown, "loss": loss.detach(), "lr": torch.tensor(rate)}
 
@@ -184,7 +188,7 @@ class CriticStage(Stage):
     @torch.no_grad()
     def evaluate(self, step: int) -> dict[str, float]:
         """On held-out persons: r per unit, landmark and yaw error; of an identity network, AUC."""
-        network = self.network.eval()
+        network = self.whole_network.eval()
         outputs, truths = [], []
         rows = list(range(len(self.test_faces.index)))
         for start in range(0, len(rows), 128):
@@ -203,7 +207,7 @@ class CriticStage(Stage):
         return measure_reader(found, truth)
 
     def state_dict(self) -> dict[str, Any]:
-        model = self.backend.unwrap(self.model)
+        model = self.backend.whole(self.model)
         return {
             "models": {"critic": model.state_dict()},
             "optimizers": {"critic": self.optimizer.state_dict()},
@@ -211,13 +215,13 @@ class CriticStage(Stage):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.backend.unwrap(self.model).load_state_dict(state["models"]["critic"])
+        self.backend.load_weights(self.model, state["models"]["critic"])
         self.optimizer.load_state_dict(state["optimizers"]["critic"])
 
     def export(self, folder: Path) -> None:
         tensors = {
             name: value.half() if value.is_floating_point() else value
-            for name, value in self.network.state_dict().items()
+            for name, value in self.whole_network.state_dict().items()
         }
         settings = json.dumps(self.config.network.model_dump(mode="json"))
         write_tensors(folder / "critic.safetensors", tensors, {"network": settings})

@@ -149,7 +149,7 @@ class TripletStage(CriticStage):
     def evaluate(self, step: int) -> dict[str, float]:
         """Share of held-out triplets told right; of mined ones, how well persons are told apart by
         the embedding too (area under the ROC; 0.5 = not at all, as it should be)."""
-        network = self.network.eval()
+        network = self.whole_network.eval()
         count = min(len(self.test_faces), MOST)
         parts, rows = [], []
         for start in range(0, count, 32):
@@ -170,4 +170,5 @@ class TripletStage(CriticStage):
         return metrics
 
     def export(self, folder: Path) -> None:
-        save_embedding(self.network, self.config.embedding, folder / "critic.safetensors")
+        network: ExpressionEmbedding = self.whole_network  # type: ignore[assignment]
+        save_embedding(network, self.config.embedding, folder / "critic.safetensors")

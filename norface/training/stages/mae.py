@@ -116,13 +116,20 @@ class MaeStage(Stage):
             bare.compile()
         self.model = backend.prepare(bare)
         self.bare: MaskedAutoencoder = backend.unwrap(self.model)  # type: ignore[assignment]
-        self.optimizer = self.build_optimizer()
+        self.optimizer = backend.prepare_optimizer(
+            self.build_optimizer(), self.model, clip_norm=config.optimizer.clip_norm
+        )
         batch = config.trainer.batch_per_rank * backend.world_size
         self.rate = config.optimizer.learning_rate
         if config.optimizer.scale_by_batch:
             self.rate *= batch / 256
         self.steps: int = math.ceil(config.trainer.images / batch)
         self.steps_per_epoch = len(self.index) // batch
+
+    @property
+    def whole(self) -> MaskedAutoencoder:
+        """The network with all of its weights, see Backend.whole."""
+        return self.backend.whole(self.model)  # type: ignore[return-value]
 
     def build_network(self) -> MaskedAutoencoder:
         """Fresh weights, the same on every rank, or an encoder that was trained before."""
@@ -171,13 +178,9 @@ class MaeStage(Stage):
             group["lr"] = rate
         self.model.train()
         loss = self.measure(self.model, batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.backend.backward(loss)
+        norm = self.optimizer.descend(loss)
         shown = {"loss": loss.detach(), "lr": torch.tensor(rate)}
-        if (limit := self.config.optimizer.clip_norm) is not None:
-            shown["grad_norm"] = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        self.optimizer.step()
-        return shown
+        return shown if norm is None else {**shown, "grad_norm": norm}
 
     def measure(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
         """Loss of a batch: the mean over its hidden patches, of which all pictures have as many."""
@@ -197,12 +200,12 @@ class MaeStage(Stage):
         rows = np.linspace(0, len(self.shown_faces) - 1, count).astype(int)
         mine = rows[every_sample_once(count, self.backend.rank, self.backend.world_size)]
         size = self.config.trainer.batch_per_rank
-        self.bare.eval()
+        network = self.whole.eval()
         totals = torch.zeros(2, dtype=torch.float64, device=self.backend.device)
         for start in range(0, len(mine), size):
             batch = self.read_shown(mine[start : start + size])
             here = len(batch["key"])
-            totals += torch.tensor([float(self.measure(self.bare, batch)) * here, here]).to(totals)
+            totals += torch.tensor([float(self.measure(network, batch)) * here, here]).to(totals)
         total, seen = self.backend.all_reduce_sum(totals).tolist()
         return {"loss": total / seen}
 
@@ -216,9 +219,8 @@ class MaeStage(Stage):
         rng = sample_rng(self.config.seed, 0, 0, "sample_grid")
         count = min(self.config.sample_rows, len(self.shown_faces))
         batch = self.read_shown(rng.permutation(len(self.shown_faces))[:count])
-        self.bare.eval()
         images = batch["image"].to(self.backend.device)
-        masked, drawn = self.bare.show(images, batch["order"].to(self.backend.device))
+        masked, drawn = self.whole.eval().show(images, batch["order"].to(self.backend.device))
         columns = [to_pixels(part) for part in (images, masked, drawn)]
         return make_grid(list(zip(*columns, strict=True)))
 
@@ -230,19 +232,19 @@ class MaeStage(Stage):
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "models": {"mae": self.bare.state_dict()},
+            "models": {"mae": self.whole.state_dict()},
             "optimizers": {"mae": self.optimizer.state_dict()},
             "extra": {},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.bare.load_state_dict(state["models"]["mae"])
+        self.backend.load_weights(self.model, state["models"]["mae"])
         self.optimizer.load_state_dict(state["optimizers"]["mae"])
 
     def export(self, folder: Path) -> None:
         corpora = ", ".join(sorted({corpus for corpus, _ in self.persons}))
         save_encoder(
-            self.bare.encoder,
+            self.whole.encoder,
             folder / ENCODER_FILE,
             source=f"norface train mae, {self.config.name}, on {corpora}",
             persons=self.persons,

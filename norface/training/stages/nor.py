@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from norface.critics.base import CriticChoice, build_critics, find_weights
 from norface.data.normalized import TARGET_NAME, read_set
@@ -29,6 +29,7 @@ from norface.models.reader_encoder import ReaderEncoder
 from norface.models.vit import FaceEncoder
 from norface.models.weights import load_encoder_weights
 from norface.training.backends.base import Backend
+from norface.training.backends.refusals import refuse_batch_norm
 from norface.training.ema import MovingAverage
 from norface.training.seeding import sample_normal, sample_rng
 from norface.training.stage import Stage
@@ -94,8 +95,12 @@ class NorStage(Stage):
         }
         self.networks = {"generator": self.generator, "discriminator": self.discriminator}
         self.optimizers = {
-            name: torch.optim.Adam(
-                network.parameters(), self.rates[name], config.optimizer.betas, fused=True
+            name: backend.prepare_optimizer(
+                torch.optim.Adam(
+                    network.parameters(), self.rates[name], config.optimizer.betas, fused=True
+                ),
+                network,
+                clip_norm=config.optimizer.clip_norm,
             )
             for name, network in self.networks.items()
         }
@@ -126,6 +131,7 @@ class NorStage(Stage):
             torch.manual_seed(config.seed)
             generator = Normalizer(config.normalizer)
             discriminator = Discriminator(config.discriminator)
+        refuse_batch_norm(discriminator)
         if config.encoder_weights is not None:
             self.start_encoder(generator, config.encoder_weights)
         if config.generator is not None:
@@ -210,7 +216,7 @@ class NorStage(Stage):
             shown |= self.balancer.shown()
         loss = weighted_sum(losses, weights)
         shown |= self.descend("generator", loss, factor)
-        self.average.update(self.backend.unwrap(self.generator), step)
+        self.average.update(self.backend.whole(self.generator), step)
         return {"loss": loss.detach()} | {n: v.detach() for n, v in (losses | shown).items()}
 
     def draw_noise(self, batch: dict[str, Any]) -> list[Tensor]:
@@ -264,17 +270,12 @@ class NorStage(Stage):
         return loss
 
     def descend(self, name: str, loss: Tensor, factor: float) -> dict[str, Tensor]:
-        """Backward pass and one step of one optimizer; the gradient's norm where it is clipped."""
-        optimizer, network = self.optimizers[name], self.networks[name]
+        """One step of one network at its rate; the gradient's norm where it is clipped."""
+        optimizer = self.optimizers[name]
         for group in optimizer.param_groups:
             group["lr"] = self.rates[name] * factor
-        optimizer.zero_grad(set_to_none=True)
-        self.backend.backward(loss)
-        shown = {}
-        if (limit := self.config.optimizer.clip_norm) is not None:
-            shown["grad_norm"] = nn.utils.clip_grad_norm_(network.parameters(), limit)
-        optimizer.step()
-        return shown
+        norm = optimizer.descend(loss)
+        return {} if norm is None else {"grad_norm": norm}
 
     def to_device(self, images: Tensor) -> Tensor:
         """Pictures on the backend's device, in the configured memory format."""
@@ -286,7 +287,7 @@ class NorStage(Stage):
         return count_operations(self.config)
 
     def state_dict(self) -> dict[str, Any]:
-        networks = {name: self.backend.unwrap(network) for name, network in self.networks.items()}
+        networks = {name: self.backend.whole(network) for name, network in self.networks.items()}
         networks["average"] = self.average.model
         return {
             "models": {name: network.state_dict() for name, network in networks.items()},
@@ -297,7 +298,7 @@ class NorStage(Stage):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.balancer.load_state_dict(state["extra"])
         for name, network in self.networks.items():
-            self.backend.unwrap(network).load_state_dict(state["models"][name])
+            self.backend.load_weights(network, state["models"][name])
             self.optimizers[name].load_state_dict(state["optimizers"][name])
         self.average.model.load_state_dict(state["models"]["average"])
 

@@ -1,0 +1,45 @@
+"""Networks that cannot be trained the way that was asked for, refused with the reason."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import parametrize
+
+from norface.errors import ConfigError
+
+
+def refuse_in_bf16(model: nn.Module) -> None:
+    """Raise ConfigError for a network that weights in bf16 break (backend.weights=bf16)."""
+    for name, module in model.named_modules():
+        if parametrize.is_parametrized(module) and has_spectral_norm(module):
+            raise ConfigError(
+                f"backend.weights: found bf16, but {type(model).__name__}.{name} has spectral norm,"
+                " whose singular vectors it would round; set spectral_norm=false or"
+                " backend.weights=fp32"
+            )
+        if isinstance(module, _BatchNorm):
+            raise ConfigError(
+                f"backend.weights: found bf16, but {type(model).__name__}.{name} is a"
+                f" {type(module).__name__}, whose running statistics it would round; set"
+                " backend.weights=fp32"
+            )
+
+
+def has_spectral_norm(module: nn.Module) -> bool:
+    """Whether a parametrized module's weight is divided by its largest singular value."""
+    applied = module.parametrizations.values()  # type: ignore[operator, union-attr]
+    return any(type(one).__name__ == "_SpectralNorm" for chain in applied for one in chain)
+
+
+def refuse_batch_norm(discriminator: nn.Module) -> None:
+    """Raise ConfigError for a discriminator whose judgement depends on the rest of its batch.
+
+    Each rank would have statistics of its own pictures, and real and fake ones would share them.
+    """
+    for name, module in discriminator.named_modules():
+        if isinstance(module, _BatchNorm):
+            raise ConfigError(
+                f"discriminator: {name} is a {type(module).__name__}, whose statistics differ"
+                " between ranks and between real and fake pictures; use GroupNorm or none"
+            )
