@@ -3,9 +3,9 @@ PYTHON ?= python3
 BIN = .venv/bin
 EXTRAS = dev,cluster
 
-.PHONY: help test test-fast checks format ci
+.PHONY: help test test-fast checks format docs ci
 help:
-	@echo "make test (all that this machine can run) | test-fast | checks | format | ci"
+	@echo "make test (all that this machine can run) | test-fast | checks | format | docs | ci"
 
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -26,6 +26,10 @@ checks: .venv/installed
 format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: .venv/installed
+	$(BIN)/pip install --quiet -e '.[docs]'
+	$(BIN)/mkdocs build --strict --quiet
 
 ci:
 	bash .ci/run

@@ -162,8 +162,11 @@ class Run:
 
             self._feeder = FeedThread(self.folder)
 
-    def finish(self, status: str = "finished", step: int | None = None) -> None:
-        """Note how the run ended (finished, stopped, failed) and let MLflow catch up a while."""
+    def finish(
+        self, status: str = "finished", step: int | None = None, patience_s: float | None = None
+    ) -> None:
+        """Note how the run ended (finished, stopped, failed) and let MLflow catch up: a minute, or
+        so long as `patience_s` says."""
         if self._monitor is not None:
             self._monitor.stop()
             self._monitor = None
@@ -173,7 +176,8 @@ class Run:
         write_facts(self.folder, self.facts)
         if self._feeder is not None:
             # A job that was asked to stop has little time left.
-            self._feeder.finish(patience_s=10 if status == "stopped" else 60)
+            usual = 10 if status == "stopped" else 60
+            self._feeder.finish(usual if patience_s is None else patience_s)
             self._feeder = None
 
     def __enter__(self) -> Run:

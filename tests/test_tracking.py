@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mlflow_server import tracking_server
 
 from launchers.local import find_free_port
+from norface.bench.tracking import tracking_server
 from norface.cli.main import main
 from norface.config import Config, load_config
 from norface.errors import CheckpointError, ConfigError
@@ -221,7 +221,7 @@ def test_a_store_that_is_down_costs_nothing_and_is_fed_later(root, capsys, monke
     folder = root / "down"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@127.0.0.1:9")
     started = time.monotonic()
-    with open_run(folder, kind="test", tracking=TrackingConfig()) as run:
+    with open_run(folder, kind="test", tracking=TrackingConfig(system_every_s=0)) as run:
         run.log({"loss": 1.0}, step=1)
     assert time.monotonic() - started < 10
     said = capsys.readouterr().err

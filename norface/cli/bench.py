@@ -1,9 +1,10 @@
-"""Speed and memory on this machine: of loading, of the index, of preparation.
+"""Speed and memory on this machine: of loading, of the index, of preparation, of tracking.
 
   loading   decode, flip, to tensor from shards, against torchvision's ImageFolder with the same
             pictures and workers; memory over an epoch
   index     a large index opened in a new process: seconds, memory
   prepare   preparation against the bare face detector, a core
+  tracking  many processes that log to one MLflow server: values lost, time blocked
 
 What is compared runs in turns, and a ratio is the median over the rounds: on a machine that does
 other work ratios can be trusted, rates cannot.
@@ -13,6 +14,7 @@ Example:
   norface bench loading shards --workers 4
   norface bench index --samples 1000000
   norface bench prepare photos --json
+  norface bench tracking --processes 16 --seconds 60
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ class Result(Protocol):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("what", choices=("loading", "index", "prepare"))
+    parser.add_argument("what", choices=("loading", "index", "prepare", "tracking"))
     parser.add_argument(
         "source",
         nargs="?",
@@ -53,6 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the index (default: 1000000) or of the epoch (default: 100000)",
     )
     parser.add_argument("--side", type=int, default=256, help="of pictures (default: 256)")
+    parser.add_argument("--processes", type=int, default=16, help="of tracking (default: 16)")
+    parser.add_argument("--seconds", type=int, default=60, help="of tracking (default: 60)")
     parser.add_argument("--json", action="store_true", help="print the numbers as json")
 
 
@@ -60,13 +64,19 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print."""
     from norface.errors import ConfigError
 
-    for name in ("workers", "rounds", "batch", "pictures", "samples", "side"):
+    counts = ("workers", "rounds", "batch", "pictures", "samples", "side", "processes", "seconds")
+    for name in counts:
         value, least = getattr(args, name), 0 if name == "workers" else 1
         if value is not None and value < least:
             raise ConfigError(f"--{name} {value}: at least {least} is needed")
     with tempfile.TemporaryDirectory(prefix="norface-bench-") as place:
-        measure = {"loading": run_loading, "index": run_index, "prepare": run_prepare}[args.what]
-        results = measure(args, Path(place))
+        measures = {
+            "loading": run_loading,
+            "index": run_index,
+            "prepare": run_prepare,
+            "tracking": run_tracking,
+        }
+        results = measures[args.what](args, Path(place))
     if args.json:
         print(json.dumps({name: one.model_dump() for name, one in results.items()}, indent=2))
     else:
@@ -110,3 +120,10 @@ def run_prepare(args: argparse.Namespace, place: Path) -> dict[str, Result]:
         write_portraits(photos, count)
     rates = bench_preparation(photos, choice, photographs=count, rounds=args.rounds)
     return {"prepare": rates}
+
+
+def run_tracking(args: argparse.Namespace, place: Path) -> dict[str, Result]:
+    """Many trainings and one server."""
+    from norface.bench.tracking import bench_tracking
+
+    return {"tracking": bench_tracking(place, processes=args.processes, seconds=args.seconds)}

@@ -25,7 +25,7 @@ VERBS = {
     "critics": "the frozen judges: which there are, whether they work, how hard each pulls",
     "paper": "a table of the paper, ours beside the printed numbers",
     "track": "feed MLflow from run folders",
-    "bench": "speed and memory of loading, of the index and of preparation",
+    "bench": "speed and memory of loading, of the index, of preparation, of tracking",
 }
 "Verb => its line in `norface --help`; the code of a verb is norface/cli/VERB.py."
 
