@@ -185,6 +185,13 @@ class Classifier(nn.Module):
         return self.head(together), statistics
 
 
+def to_scores(logits: torch.Tensor, task: str) -> torch.Tensor:
+    """Logits (N, T) => probabilities of units (au), 0..5 (intensity), of classes (emotion)."""
+    if task == "au":
+        return logits.sigmoid()
+    return logits.clamp(0, 5) if task == "intensity" else logits.softmax(dim=1)
+
+
 def save_classifier(
     path: str | Path, model: Classifier, state: dict[str, torch.Tensor], about: dict[str, Any]
 ) -> None:

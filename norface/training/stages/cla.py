@@ -38,6 +38,7 @@ from norface.models.classifier import (
     TokenExtractor,
     load_classifier,
     save_classifier,
+    to_scores,
 )
 from norface.models.moe import RouterStatistics
 from norface.models.weights import load_encoder_weights
@@ -269,7 +270,7 @@ class ClaStage(Stage):
         found, scores = [np.zeros(0, np.int64)], [np.zeros((0, len(self.targets)), np.float32)]
         for some, logits, _ in self.answers(part):
             found.append(some)
-            scores.append(self._to_scores(logits).cpu().numpy())
+            scores.append(to_scores(logits, self.config.task).cpu().numpy())
         gathered = self.backend.gather_objects((np.concatenate(found), np.concatenate(scores)))
         every_row = np.concatenate([part_rows for part_rows, _ in gathered])
         table = self._tabulate(
@@ -279,11 +280,6 @@ class ClaStage(Stage):
             table, list(self.streams.index.table["key"].iloc[rows]), f"fold {self.fold.name}"
         )
         return table
-
-    def _to_scores(self, logits: torch.Tensor) -> torch.Tensor:
-        if self.config.task == "au":
-            return logits.sigmoid()
-        return logits.clamp(0, 5) if self.config.task == "intensity" else logits.softmax(dim=1)
 
     def _tabulate(self, rows: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
         truth = self.labels[rows]
