@@ -18,6 +18,7 @@ VERBS = {
     "check": "counts, label rates and damaged files of shards, or of a corpus as it was handed out",
     "train": "train one stage: critic, nor or cla",
     "normalize": "shards x target identity => normalized shards",
+    "analyze": "photographs => normalized faces, action units, emotion",
     "export": "shards or a normalized set => a folder of pictures to release",
     "evaluate": "metrics from predictions",
     "crossval": "subject-exclusive cross-validation of the classifier",

@@ -8,7 +8,7 @@ them sets of released pictures, of whose generator nobody knows whom it saw.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import Dataset
 
 from norface.data.augment import AugmentConfig, draw_augmentation
+from norface.data.folds import find_same_people
 from norface.data.loader import Draw
 from norface.data.mixing import MixConfig, draw_mix, mix_labels, one_hot
 from norface.data.normalized import RELEASED, NormalizedSet, read_set
@@ -131,18 +132,28 @@ def refuse_leak(
             f"{folder}: nobody knows on whom the generator of these pictures ({card.generator}) was"
             " trained, so it may have seen the test subjects; only protocol: paper takes such a set"
         )
-    seen = sorted({tuple(person) for person in card.trained_on or ()} & set(test))
+    trained_on = [(corpus, subject) for corpus, subject in card.trained_on or ()]
+    seen = find_tested(trained_on, test)
     if seen and protocol == "strict":
         raise CorpusError(
             f"{folder}: its generator was trained on {len(seen)} test subjects, first"
-            f" {'/'.join(seen[0])}; train it on the fold's train subjects or set protocol: paper"
+            f" {seen[0]}; train it on the fold's train subjects or set protocol: paper"
         )
-    target = tuple(card.target.split("_")[:2])
-    if target in set(test) and protocol == "strict":
+    corpus, _, subject = card.target.partition("_")
+    target = find_tested([(corpus, subject.partition("_")[0])], test)
+    if target and protocol == "strict":
         raise CorpusError(
-            f"{folder}: its target {card.target} is a test subject; choose another target or"
-            " protocol: paper"
+            f"{folder}: its target {card.target} is a test subject ({target[0]}); choose another"
+            " target or protocol: paper"
         )
+
+
+def find_tested(seen: Iterable[Person], test: Iterable[Person]) -> list[str]:
+    """Those of `seen` who are tested, also under another corpus's name: DISFA+'s are DISFA's."""
+    seen, test = set(seen), set(test)
+    found = ["/".join(person) for person in sorted(seen & test)]
+    pairs = find_same_people(seen, test)
+    return found + [f"{'/'.join(one)} = {'/'.join(other)}" for one, other in pairs]
 
 
 def read_features(path: Path, keys: Sequence[str]) -> np.ndarray:

@@ -6,18 +6,22 @@
 Where a corpus has official train and test parts, it trains with the one and is tested on the other,
 as in the paper's Table 6; else all of it takes part. Validation persons come from the corpora that
 train, and from nowhere else.
+People who are in two corpora (all of DISFA+ are in DISFA) are never trained on where they are
+tested.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
-from norface.data.folds import Fold, carve
+from norface.data.folds import Fold, carve, find_same_people
 from norface.data.shards import Person, ShardIndex
 from norface.errors import ConfigError, CorpusError
 
 CORPORA = "corpora"
 "What `data.folds` says for these folds."
+_log = logging.getLogger(__name__)
 
 
 def corpus_folds(
@@ -46,6 +50,13 @@ def corpus_folds(
         seen = [one for one in (corpora if train is None else train) if one != corpus]
         persons = [person for one in seen for person in parts[one]["train"]]
         name = f"test={corpus}"
+        same = {one for one, _ in find_same_people(persons, parts[corpus]["test"])}
+        if same:
+            _log.warning(
+                "fold '%s': %d persons are not trained on, they are tested under another corpus's"
+                " name, first %s", name, len(same), " ".join(min(same)),
+            )  # fmt: skip
+            persons = [person for person in persons if person not in same]
         kept, validation = carve(persons, seed=seed, share=validation_share, purpose=name)
         folds.append(Fold(name, kept, validation, parts[corpus]["test"]))
     return folds

@@ -94,6 +94,33 @@ def test_a_corpus_is_trained_on_and_another_tested(corpus, backend, make_config,
     assert [fold.name for fold in every] == ["test=bp4d", "test=synthetic"]
 
 
+def test_people_of_two_corpora_are_not_trained_on_where_they_are_tested(
+    backend, make_config, tmp_path, caplog
+):
+    # S0000 .. S0003 of DISFA+ are people of DISFA; S0004 and S0005 are in DISFA alone.
+    shards = [
+        write_corpus(tmp_path / corpus, subjects=subjects, corpus=corpus)
+        for corpus, subjects in (("disfa", 6), ("disfaplus", 4))
+    ]
+    both = f"data.shards=[{shards[0]},{shards[1]}]"
+    options = [both, "data.folds=corpora", "data.train_corpora=[disfa]", "data.fold=test=disfaplus"]
+    stage = ClaStage(make_config(*options), backend)
+    kept = {*stage.fold.train, *stage.fold.validation}
+    assert kept == {("disfa", "S0004"), ("disfa", "S0005")} and len(stage.fold.test) == 4
+    assert "4 persons are not trained on" in caplog.text
+    sets = [
+        write_normalized(
+            folder,
+            tmp_path / f"set{number}",
+            generator="0123456789ab",
+            trained_on=[("disfa", "S0003")],
+        )
+        for number, folder in enumerate(shards)
+    ]
+    with pytest.raises(CorpusError, match="first disfa/S0003 = disfaplus/S0003"):
+        ClaStage(make_config(*options, f"data.normalized=[[{sets[0]},{sets[1]}]]"), backend)
+
+
 def test_sets_of_one_stream_have_one_target(corpus, backend, make_config, tmp_path):
     other = write_corpus(tmp_path / "other", subjects=4, corpus="bp4d")
     normalized = write_normalized(other, tmp_path / "normalized", target="another_T_c_0")

@@ -20,7 +20,7 @@ from norface.data.loader import (
     every_sample_once,
 )
 from norface.data.shards import Person, ShardIndex
-from norface.data.streams import FaceStreams, StreamDataset, refuse_both
+from norface.data.streams import FaceStreams, StreamDataset, find_tested, refuse_both
 from norface.errors import ConfigError, CorpusError
 from norface.evaluation.confusion import draw_confusions
 from norface.evaluation.predictions import require_keys, tabulate
@@ -150,11 +150,11 @@ class ClaStage(Stage):
             raise ConfigError("model.extractor_weights: only for model.extractor=vit")
         report = load_encoder_weights(model.extractor.encoder, path, key="model.vit")
         self.notes += (str(report),)
-        seen = sorted(set(report.card.persons if report.card else ()) & set(self.fold.test))
+        seen = find_tested(report.card.persons if report.card else (), self.fold.test)
         if seen and self.config.data.protocol == "strict":
             raise CorpusError(
                 f"{path}: was trained on faces of {len(seen)} test subjects, the first being"
-                f" {'/'.join(seen[0])}; leave them out there, or choose data.protocol=paper"
+                f" {seen[0]}; leave them out there, or choose data.protocol=paper"
             )
 
     def _rows_of(self, persons: list[Person]) -> np.ndarray:

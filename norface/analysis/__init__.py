@@ -1,0 +1,1 @@
+"""From a photograph to what its faces show; see analyzer.py."""
