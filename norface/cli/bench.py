@@ -1,9 +1,11 @@
-"""Speed and memory on this machine: of loading, of the index, of preparation.
+"""Speed and memory on this machine: of loading, of the index, of preparation; and the renderer.
 
   loading   decode, flip, to tensor from shards, against torchvision's ImageFolder with the same
             pictures and workers; memory over an epoch
   index     a large index opened in a new process: seconds, memory
   prepare   preparation against the bare face detector, a core
+  renderer  synthetic faces seen by MediaPipe's networks, which were trained on people: are they
+            found, and does each action unit show; pictures a second
 
 What is compared runs in turns, and a ratio is the median over the rounds: on a machine that does
 other work ratios can be trusted, rates cannot.
@@ -13,6 +15,7 @@ Example:
   norface bench loading shards --workers 4
   norface bench index --samples 1000000
   norface bench prepare photos --json
+  norface bench renderer --subjects 40 --frames 40
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ class Result(Protocol):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("what", choices=("loading", "index", "prepare"))
+    parser.add_argument("what", choices=("loading", "index", "prepare", "renderer"))
     parser.add_argument(
         "source",
         nargs="?",
@@ -52,6 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="of the index (default: 1000000) or of the epoch (default: 100000)",
     )
+    parser.add_argument("--subjects", type=int, default=40, help="of the renderer (default: 40)")
+    parser.add_argument("--frames", type=int, default=40, help="of each subject (default: 40)")
     parser.add_argument("--side", type=int, default=256, help="of pictures (default: 256)")
     parser.add_argument("--json", action="store_true", help="print the numbers as json")
 
@@ -60,13 +65,18 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print."""
     from norface.errors import ConfigError
 
-    for name in ("workers", "rounds", "batch", "pictures", "samples", "side"):
+    for name in (
+        "workers", "rounds", "batch", "pictures", "samples", "side", "subjects", "frames",
+    ):  # fmt: skip
         value, least = getattr(args, name), 0 if name == "workers" else 1
         if value is not None and value < least:
             raise ConfigError(f"--{name} {value}: at least {least} is needed")
     with tempfile.TemporaryDirectory(prefix="norface-bench-") as place:
-        measure = {"loading": run_loading, "index": run_index, "prepare": run_prepare}[args.what]
-        results = measure(args, Path(place))
+        measure = {
+            "loading": run_loading, "index": run_index, "prepare": run_prepare,
+            "renderer": run_renderer,
+        }  # fmt: skip
+        results = measure[args.what](args, Path(place))
     if args.json:
         print(json.dumps({name: one.model_dump() for name, one in results.items()}, indent=2))
     else:
@@ -110,3 +120,10 @@ def run_prepare(args: argparse.Namespace, place: Path) -> dict[str, Result]:
         write_portraits(photos, count)
     rates = bench_preparation(photos, choice, photographs=count, rounds=args.rounds)
     return {"prepare": rates}
+
+
+def run_renderer(args: argparse.Namespace, _: Path) -> dict[str, Result]:
+    """The renderer before networks that were trained on people."""
+    from norface.bench.renderer import bench_renderer
+
+    return {"renderer": bench_renderer(subjects=args.subjects, frames=args.frames, side=args.side)}
