@@ -1,10 +1,12 @@
-"""Speed and memory on this machine: of loading, of the index, of preparation, of tracking.
+"""Speed and memory on this machine: of loading, index, preparation and tracking; the renderer.
 
   loading   decode, flip, to tensor from shards, against torchvision's ImageFolder with the same
             pictures and workers; memory over an epoch
   index     a large index opened in a new process: seconds, memory
   prepare   preparation against the bare face detector, a core
   tracking  many processes that log to one MLflow server: values lost, time blocked
+  renderer  synthetic faces seen by MediaPipe's networks, which were trained on people: are they
+            found, and does each action unit show; pictures a second
 
 What is compared runs in turns, and a ratio is the median over the rounds: on a machine that does
 other work ratios can be trusted, rates cannot.
@@ -15,6 +17,7 @@ Example:
   norface bench index --samples 1000000
   norface bench prepare photos --json
   norface bench tracking --processes 16 --seconds 60
+  norface bench renderer --subjects 40 --frames 40
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ class Result(Protocol):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("what", choices=("loading", "index", "prepare", "tracking"))
+    parser.add_argument("what", choices=("loading", "index", "prepare", "tracking", "renderer"))
     parser.add_argument(
         "source",
         nargs="?",
@@ -54,6 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="of the index (default: 1000000) or of the epoch (default: 100000)",
     )
+    parser.add_argument("--subjects", type=int, default=40, help="of the renderer (default: 40)")
+    parser.add_argument("--frames", type=int, default=40, help="of each subject (default: 40)")
     parser.add_argument("--side", type=int, default=256, help="of pictures (default: 256)")
     parser.add_argument("--processes", type=int, default=16, help="of tracking (default: 16)")
     parser.add_argument("--seconds", type=int, default=60, help="of tracking (default: 60)")
@@ -64,7 +69,10 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print."""
     from norface.errors import ConfigError
 
-    counts = ("workers", "rounds", "batch", "pictures", "samples", "side", "processes", "seconds")
+    counts = (
+        "workers", "rounds", "batch", "pictures", "samples", "side", "subjects", "frames",
+        "processes", "seconds",
+    )  # fmt: skip
     for name in counts:
         value, least = getattr(args, name), 0 if name == "workers" else 1
         if value is not None and value < least:
@@ -75,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
             "index": run_index,
             "prepare": run_prepare,
             "tracking": run_tracking,
+            "renderer": run_renderer,
         }
         results = measures[args.what](args, Path(place))
     if args.json:
@@ -127,3 +136,10 @@ def run_tracking(args: argparse.Namespace, place: Path) -> dict[str, Result]:
     from norface.bench.tracking import bench_tracking
 
     return {"tracking": bench_tracking(place, processes=args.processes, seconds=args.seconds)}
+
+
+def run_renderer(args: argparse.Namespace, _: Path) -> dict[str, Result]:
+    """The renderer before networks that were trained on people."""
+    from norface.bench.renderer import bench_renderer
+
+    return {"renderer": bench_renderer(subjects=args.subjects, frames=args.frames, side=args.side)}

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from norface.synthetic.head import COLUMNS, ROWS, UPPER_ROW, ramp
+from norface.synthetic.head import COLUMNS, ROWS, UPPER_ROW, gaussian, ramp
 from norface.synthetic.identity import Identity
 
 HEAD, MOUTH, TORSO, EAR, CURTAIN, FRAME = range(6)
@@ -69,9 +69,22 @@ def _torso(width: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     x = (across * (1 + 0.06 * width))[:, None] * np.sin(angle)
     z = -0.3 + depth[:, None] * np.cos(angle)
     y = np.broadcast_to(heights[:, None], x.shape)
+    z = z + _neck_relief(np.abs(np.broadcast_to(angle, x.shape)), y)
     points = np.stack([x, y, z], -1).reshape(-1, 3)
     material = np.stack([np.broadcast_to(angle, x.shape), y], -1).reshape(-1, 2)
     return points, material, _grid_triangles(len(heights), len(angle))
+
+
+def _neck_relief(a: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """What neck muscles, larynx, pit of the throat and collarbones add to z; a: |angle|."""
+    muscle = 0.12 + 0.62 * ramp(y, -1.62, -0.9)
+    relief = 0.035 * np.exp(-(((a - muscle) / 0.12) ** 2)) * ramp(y, -1.66, -1.5)
+    relief += 0.03 * gaussian(a, y, at=(0.0, -1.36), size=(0.1, 0.06))
+    relief -= 0.05 * gaussian(a, y, at=(0.0, -1.66), size=(0.11, 0.05))
+    bone = -1.68 + 0.06 * a
+    return relief + 0.035 * np.exp(-(((y - bone) / 0.04) ** 2)) * ramp(a, 0.08, 0.2) * ramp(
+        a, 1.3, 0.8
+    )
 
 
 def _ear(sign: float, anchor: np.ndarray, size: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

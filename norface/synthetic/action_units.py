@@ -29,7 +29,7 @@ def _crack(s: Spots) -> np.ndarray:
 
 def _above_the_eye(s: Spots) -> np.ndarray:
     """0 at the lids, 1 at the brows, so that the eye's opening keeps its place."""
-    return ramp(s.v, 0.06, 0.17)
+    return ramp(s.v, 0.085, 0.185)
 
 
 def _lips(s: Spots) -> np.ndarray:
@@ -45,20 +45,20 @@ def _au1(s: Spots):
 
 
 def _au2(s: Spots):
-    lift = gaussian(s.a, s.v, at=(0.47, 0.22), size=(0.14, 0.13)) * _above_the_eye(s)
-    return 0.0, 0.16 * lift, 0.01 * lift
+    lift = gaussian(s.a, s.v, at=(0.45, 0.22), size=(0.16, 0.13)) * _above_the_eye(s)
+    return 0.0, 0.165 * lift, 0.01 * lift
 
 
 def _au4(s: Spots):
-    drop = gaussian(s.a, s.v, at=(0.2, 0.22), size=(0.19, 0.11)) * ramp(s.v, 0.045, 0.13)
+    drop = gaussian(s.a, s.v, at=(0.25, 0.22), size=(0.25, 0.11)) * ramp(s.v, 0.04, 0.12)
     gather = gaussian(s.a, s.v, at=(0.17, 0.2), size=(0.12, 0.1))
     bulge = gaussian(s.a, s.v, at=(0.09, 0.17), size=(0.07, 0.07))
-    return -0.075 * gather * ramp(s.a, 0.0, 0.1), -0.105 * drop, 0.035 * bulge
+    return -0.1 * gather * ramp(s.a, 0.0, 0.1), -0.145 * drop, 0.035 * bulge
 
 
 def _au5(s: Spots):
     lift = gaussian(s.a, s.v, at=(0.315, 0.13), size=(0.12, 0.05))
-    return 0.0, 0.02 * lift, -0.012 * lift
+    return 0.0, 0.015 * lift, -0.012 * lift
 
 
 def _au6(s: Spots):
@@ -83,10 +83,10 @@ def _au9(s: Spots):
 
 def _au10(s: Spots):
     crack = np.maximum(_crack(s), 0)
-    lip = gaussian(s.a, s.v, at=(0.14, -0.63), size=(0.1, 0.08)) * np.where(s.lower, 0, 1)
-    lip = lip * (1 - ramp(s.v, MOUTH_V + 0.03, MOUTH_V)) + 0.85 * crack * ramp(s.a, -0.08, 0.08)
-    cheek = gaussian(s.a, s.v, at=(0.28, -0.42), size=(0.08, 0.09))
-    return 0.0, 0.10 * lip + 0.03 * cheek, 0.025 * lip + 0.05 * cheek
+    lip = gaussian(s.a, s.v, at=(0.13, -0.63), size=(0.12, 0.09)) * np.where(s.lower, 0, 1)
+    lip = lip * (1 - ramp(s.v, MOUTH_V + 0.03, MOUTH_V)) + 0.9 * crack * ramp(s.a, -0.16, 0.08)
+    cheek = gaussian(s.a, s.v, at=(0.26, -0.42), size=(0.09, 0.1))
+    return 0.0, 0.13 * lip + 0.04 * cheek, 0.03 * lip + 0.05 * cheek
 
 
 def _au12(s: Spots):
@@ -108,7 +108,7 @@ def _au14(s: Spots):
 def _au15(s: Spots):
     corner = gaussian(s.a, s.v, at=(0.27, MOUTH_V - 0.02), size=(0.12, 0.1)) * ramp(s.a, 0.05, 0.25)
     pouch = gaussian(s.a, s.v, at=(0.3, -0.87), size=(0.07, 0.06))
-    return 0.01 * corner, -0.13 * corner - 0.02 * pouch, -0.02 * corner + 0.04 * pouch
+    return 0.125 * corner, -0.09 * corner - 0.02 * pouch, -0.02 * corner + 0.04 * pouch
 
 
 def _au17(s: Spots):
@@ -121,17 +121,17 @@ def _au17(s: Spots):
 
 
 def _au20(s: Spots):
-    corner = gaussian(s.a, s.v, at=(0.29, MOUTH_V - 0.02), size=(0.15, 0.11)) * ramp(s.a, 0, 0.24)
+    corner = gaussian(s.a, s.v, at=(0.29, MOUTH_V - 0.01), size=(0.17, 0.12)) * ramp(s.a, 0, 0.24)
     thin = _lips(s) * (s.v - MOUTH_V)
     below = gaussian(s.a, s.v, at=(0.3, -0.9), size=(0.12, 0.1))
-    return 0.135 * corner + 0.03 * below, -0.035 * corner - 0.45 * thin, -0.03 * corner
+    return 0.17 * corner + 0.03 * below, 0.03 * corner - 0.3 * thin, -0.035 * corner
 
 
 def _au23(s: Spots):
     narrow = gaussian(s.a, s.v, at=(0.25, MOUTH_V), size=(0.12, 0.1)) * ramp(s.a, 0.0, 0.22)
     thin = _lips(s) * (s.v - MOUTH_V)
     around = gaussian(s.a, s.v, at=(0.0, MOUTH_V), size=(0.2, 0.12))
-    return -0.105 * narrow, -0.45 * thin, 0.045 * around
+    return -0.06 * narrow, -0.45 * thin, 0.045 * around
 
 
 def _au24(s: Spots):
@@ -144,7 +144,7 @@ def _au24(s: Spots):
 
 def _au25(s: Spots):
     crack = _crack(s)
-    open_ = np.where(crack > 0, 0.035, 0.105) * crack
+    open_ = np.where(crack > 0, 0.012, 0.135) * crack
     return 0.0, open_, 0.02 * np.abs(crack)
 
 
@@ -165,12 +165,27 @@ FIELDS: dict[int, Field] = {
 }  # fmt: skip
 
 
+def _au1_and_4(s: Spots):
+    lift = gaussian(s.a, s.v, at=(0.11, 0.22), size=(0.13, 0.12)) * _above_the_eye(s)
+    return 0.0, 0.08 * lift, 0.0
+
+
+def _au2_and_4(s: Spots):
+    lift = gaussian(s.a, s.v, at=(0.45, 0.22), size=(0.15, 0.12)) * _above_the_eye(s)
+    return 0.0, 0.04 * lift, 0.0
+
+
+TOGETHER: dict[tuple[int, int], Field] = {(1, 4): _au1_and_4, (2, 4): _au2_and_4}
+"""What two units at 5 do beyond their sum: the frontalis overcomes the corrugator's pull downwards,
+so that inner brows are drawn together and up (FACS 1+4), and outer ones stay up (2+4)."""
+
+
 def build_basis():
-    """Two fields a unit: the half with u < 0, then the other. Index 2 * position in UNITS + side."""
+    """Two fields a unit, then a pair: the half with u < 0, then the other; order of `weigh`."""
     right = ramp(SPOTS.u, -0.07, 0.07)[..., None]
     halves = []
-    for unit in UNITS:
-        field = evaluate(FIELDS[unit])
+    for source in [FIELDS[unit] for unit in UNITS] + list(TOGETHER.values()):
+        field = evaluate(source)
         halves += [field * (1 - right), field * right]
     return pack(halves)
 
@@ -178,15 +193,29 @@ def build_basis():
 BASIS = build_basis()
 
 
-def lid_heights(total: np.ndarray, upper: float, lower: float) -> tuple[float, float]:
+def weigh(total: np.ndarray) -> np.ndarray:
+    """Weights of BASIS' fields for intensities total (2, len(UNITS)), u < 0 then u > 0."""
+    share = total.T / 5
+    pairs = [
+        np.prod(np.clip(share[[UNITS.index(unit) for unit in pair]], 0, None), axis=0)
+        for pair in TOGETHER
+    ]
+    return np.concatenate([share, pairs]).ravel()
+
+
+def lid_heights(
+    total: np.ndarray, upper: float, lower: float, closed: float = 0.0
+) -> tuple[float, float]:
     """Heights of one eye's upper and lower lid edge over its axis, in head units.
 
     total (len(UNITS),): intensities of that half of the face, resting ones included.
-    upper, lower: the edges of the relaxed eye, both positive.
+    upper, lower: the edges of the relaxed eye, both positive. closed: 0 open .. 1 shut, when the
+    upper edge passes below the lower one, so that no curve of theirs leaves a slit.
     """
     at = dict(zip(UNITS, total / 5, strict=True))
-    squint = 0.50 * at[6] + 0.55 * at[7] + 0.25 * at[9] + 0.22 * at[12]
-    raised = upper * (1 - 0.42 * at[7] - 0.2 * at[4] - 0.12 * at[6]) + 0.075 * at[5]
-    dropped = lower * (1 + 0.25 * at[5]) - 0.055 * squint
+    squint = 0.22 * at[6] + 0.95 * at[7] + 0.12 * at[9] + 0.1 * at[12]
+    raised = upper * (1 - 0.5 * at[7] - 0.04 * at[4] - 0.06 * at[6]) + 0.07 * at[5]
+    dropped = lower * (1 + 0.3 * at[5]) - 0.055 * squint
     raised = max(raised, 0.012)
-    return raised, max(dropped, 0.012 - raised)
+    dropped = max(dropped, 0.012 - raised)
+    return raised - closed * (raised + 1.15 * dropped + 0.004), dropped

@@ -136,11 +136,11 @@ def _between(tones: np.ndarray, position: float) -> np.ndarray:
 def _draw_resting(rng: np.random.Generator, age: float) -> np.ndarray:
     """Resting offsets: most small, some as large as an intensity of 2 (the confusion to undo)."""
     mean = np.zeros(len(UNITS))
-    spread = {1: 0.9, 2: 0.9, 4: 0.9, 5: 0.6, 6: 0.6, 7: 1.0, 9: 0.4, 10: 0.6, 12: 0.8, 14: 0.6,
-              15: 0.9, 17: 0.7, 20: 0.4, 23: 0.4, 24: 0.6, 25: 0.0, 26: 0.0}  # fmt: skip
+    spread = {1: 0.65, 2: 0.65, 4: 0.55, 5: 0.4, 6: 0.6, 7: 0.8, 9: 0.4, 10: 0.6, 12: 0.55, 14: 0.6,
+              15: 0.55, 17: 0.5, 20: 0.4, 23: 0.4, 24: 0.6, 25: 0.0, 26: 0.0}  # fmt: skip
     values = rng.normal(mean, [spread[unit] for unit in UNITS])
     # Brows rise or fall as a whole, and corners go up or down, rather than both.
-    brow, corner = rng.normal(0, 0.7), rng.normal(0, 0.7)
+    brow, corner = rng.normal(0, 0.55), rng.normal(0.3, 0.5)
     index = {unit: i for i, unit in enumerate(UNITS)}
     values[index[1]] += brow
     values[index[2]] += brow
@@ -162,7 +162,7 @@ def draw_identity(seed: int) -> Identity:
     rng = np.random.default_rng([0x1D, seed])
     age = float(rng.beta(1.2, 2.0))
     masculine = rng.random() < 0.5
-    tone = float(rng.beta(1.0, 1.5))
+    tone = float(rng.random())
     skin = _between(SKIN_TONES, tone) * np.exp(rng.normal(0, 0.025, 3))
     dark_hair = np.clip(0.06 * rng.exponential(1), 0, 0.25)
     fair_hair = rng.random() * 0.72
@@ -234,8 +234,8 @@ def draw_identity(seed: int) -> Identity:
         brow_r=brow[0], brow_g=brow[1], brow_b=brow[2],
         brow_density=rng.uniform(0.5, 1.0), brow_thickness=float(np.clip(rng.normal(0.040 + 0.010 * masculine, 0.011), 0.02, 0.075)),
         brow_arch=float(np.clip(rng.normal(0.045, 0.022), 0.0, 0.1)), brow_start=rng.normal(0.125, 0.025), brow_end=rng.normal(0.50, 0.03),
-        brow_tilt=rng.normal(0.0, 0.06), brow_height=float(np.clip(rng.normal(0.205 + 0.012 * (not masculine), 0.02), 0.165, 0.255)),
-        eye_half_width=float(np.clip(rng.normal(0.148, 0.010), 0.12, 0.172)), lid_upper=float(np.clip(rng.normal(0.066, 0.009), 0.045, 0.088)),
+        brow_tilt=rng.normal(0.0, 0.045), brow_height=float(np.clip(rng.normal(0.205 + 0.012 * (not masculine), 0.02), 0.165, 0.255)),
+        eye_half_width=float(np.clip(rng.normal(0.148, 0.010), 0.12, 0.172)), lid_upper=float(np.clip(rng.normal(0.052, 0.007), 0.038, 0.07)),
         lid_lower=float(np.clip(rng.normal(0.042, 0.007), 0.025, 0.06)), eye_tilt=rng.normal(0.012, 0.018), fold=float(np.clip(rng.normal(0.04, 0.017), 0.008, 0.08)),
         iris_r=iris[0], iris_g=iris[1], iris_b=iris[2], iris_size=rng.normal(0.062, 0.003),
         lash=rng.uniform(0.5, 1.0) if not masculine else rng.uniform(0.1, 0.6), eye_shadow=rng.uniform(0, 0.7) if made_up else 0.0,

@@ -40,6 +40,12 @@ def _brow(look: Look, share: float) -> tuple[float, float]:
     return look.brow_start + share * (look.brow_end - look.brow_start), height
 
 
+def _lids(t: float, upper: float, lower: float, tilt: float) -> tuple[float, float]:
+    """Edges of the lids at t; of a shut eye, where the upper one hides the lower, both are its."""
+    top, low = lid_edges(t, upper, lower, tilt)
+    return top, min(low, top)
+
+
 def inner_spots(look: Look, lids: np.ndarray) -> list[tuple[float, float, bool]]:
     """(u, v, on the lower lip) of points 17..67. lids (2, 2): edges of the left and right eye."""
     shares = (0.97, 0.75, 0.5, 0.25, 0.03)
@@ -47,7 +53,7 @@ def inner_spots(look: Look, lids: np.ndarray) -> list[tuple[float, float, bool]]
     spots = [(-a, v, False) for a, v in brows] + [(a, v, False) for a, v in brows[::-1]]
     spots += [(u, v, False) for u, v in _NOSE]
     for half, sign in ((0, -1), (1, 1)):
-        edges = {t: lid_edges(t, *lids[half], look.eye_tilt) for t in (-1.0, -0.36, 0.36, 1.0)}
+        edges = {t: _lids(t, *lids[half], look.eye_tilt) for t in (-1.0, -0.36, 0.36, 1.0)}
         order = [(1.0, 0), (0.36, 0), (-0.36, 0), (-1.0, 0), (-0.36, 1), (0.36, 1)]
         if sign > 0:
             order = [(-1.0, 0), (-0.36, 0), (0.36, 0), (1.0, 0), (0.36, 1), (-0.36, 1)]

@@ -192,7 +192,7 @@ def lid_shade(a, v, look, upper, lower):
     over, under = v - top, low - v
     beyond = 1 - step(abs(t), 0.98, 1.12)
     width = 0.006 + 0.013 * look.lash
-    lash = decay(-((max(over, 0.0) / width) ** 2)) * beyond if under < 0.0 else 0.0
+    lash = decay(-((max(over, 0.0) / width) ** 2)) * beyond if over > 0.0 or under < 0.0 else 0.0
     lash += 0.28 * look.lash * decay(-((max(under, 0.0) / 0.007) ** 2)) * beyond * (over < 0.0)
     gap = max(look.fold - 0.35 * (upper - look.lid_upper), 0.006)
     crease = decay(-(((over - gap * (1 - 0.35 * t * t)) / 0.010) ** 2)) * (
@@ -222,9 +222,9 @@ def eye_colour(ox, oy, oz, dx, dy, dz, centre, gaze_x, gaze_y, look, noise):
     veins = noise_at(noise, 1, 1.5 * nx, 1.5 * ny)
     edge = min(ex * ex + ey * ey, 1.0)
     r, g, bl = (
-        0.80 - 0.12 * edge,
-        0.76 - 0.25 * edge - 0.015 * veins,
-        0.73 - 0.24 * edge - 0.015 * veins,
+        0.58 - 0.12 * edge,
+        0.55 - 0.21 * edge - 0.015 * veins,
+        0.53 - 0.2 * edge - 0.015 * veins,
     )
     iris = 1 - step(away, look.iris_size - 0.007, look.iris_size + 0.004)
     if iris > 0:

@@ -53,6 +53,8 @@ class FaceParameters:
     "Yaw (positive turns the nose to the right of the picture), pitch (positive up), roll; degrees."
     gaze: tuple[float, float] = (0.0, 0.0)
     "Sine of the eyes' turn to the right and up, in the head's frame."
+    closed: float = 0.0
+    "0 open .. 1 shut: the eyelids in a blink; no labelled action."
     light: Light = Light()
     camera: Camera = Camera()
     background_seed: int = 0

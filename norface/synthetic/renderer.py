@@ -30,7 +30,7 @@ from norface.synthetic.head import (
     gaussian,
     ramp,
 )
-from norface.synthetic.identity import HAIRLINE_U, Identity, draw_identity
+from norface.synthetic.identity import HAIRLINE_U, Identity, Look, draw_identity
 from norface.synthetic.parameters import FaceParameters, Light, RenderedFace
 from norface.synthetic.rasterizer import (
     add_reliefs,
@@ -43,6 +43,8 @@ from norface.synthetic.shading import GAMMA, shade
 from norface.synthetic.textures import NOISE, RELIEF_BOXES, RELIEF_SHAPE, RELIEF_UNITS, RELIEFS
 
 EYE_RADIUS = 0.125
+WELL_EXPOSED = 0.25
+"Linear light from the skin that the camera's exposure leaves as it is."
 _HEAD_VERTICES = ROWS * COLUMNS
 _scratch = threading.local()
 
@@ -100,6 +102,9 @@ class _Person:
         puff = identity.hair_thickness * ramp(
             self.hair, -0.02, 0.13 + 0.6 * identity.hair_thickness
         )
+        # Locks: the curlier, the shorter and the deeper.
+        curl = identity.look.hair_curl
+        puff *= 1 + 0.16 * curl * np.sin(21 * SPOTS.u + seed) * np.sin((5 + 14 * curl) * SPOTS.v)
         self.rest += (puff[..., None] * normals).astype(np.float32)
         self.parts: Parts = build_parts(identity, self.rest, anchors[:2])
         count = _HEAD_VERTICES + len(self.parts.points)
@@ -173,6 +178,16 @@ def light_rows(light: Light) -> np.ndarray:
     return np.array(rows, np.float32)
 
 
+def expose(light: np.ndarray, look: Look) -> np.ndarray:
+    """Light rows as the camera's exposure makes them: part of the way to a well exposed face."""
+    skin = 0.3 * look.skin_r + 0.6 * look.skin_g + 0.1 * look.skin_b
+    level = skin * (0.7 * light[1, 1] + light[3, 1] + 0.7 * light[4, 1] + 0.3 * light[5, 1])
+    gain = np.clip((WELL_EXPOSED / level) ** 0.22, 0.75, 1.6)
+    lit = light.copy()
+    lit[[1, 3, 4, 5]] *= np.float32(gain)
+    return lit
+
+
 def _project(points: np.ndarray, distance: float) -> np.ndarray:
     """Camera space (..., 3) => (..., 2), x right and y down, in head units at the ears' depth."""
     near = distance / (distance - points[..., 2:3])
@@ -223,10 +238,12 @@ def render(parameters: FaceParameters, side: int) -> RenderedFace:
     identity, parts = person.identity, person.parts
     total = total_action(parameters, identity)
     mesh = person.rest.copy()
-    add_fields(mesh, *action_units.BASIS, (total.T / 5).ravel())
+    add_fields(mesh, *action_units.BASIS, action_units.weigh(total))
     lids = np.array(
         [
-            action_units.lid_heights(total[h], identity.look.lid_upper, identity.look.lid_lower)
+            action_units.lid_heights(
+                total[h], identity.look.lid_upper, identity.look.lid_lower, parameters.closed
+            )
             for h in (0, 1)
         ]
     )
@@ -267,7 +284,8 @@ def render(parameters: FaceParameters, side: int) -> RenderedFace:
     )
     shade(
         seen, vertices, parts.triangles, parts.kinds, identity.look, identity.moles, relief, NOISE,
-        rotation, person.eyes, lids, np.array(parameters.gaze), mouth, light_rows(parameters.light),
+        rotation, person.eyes, lids, np.array(parameters.gaze), mouth,
+        expose(light_rows(parameters.light), identity.look),
         distance, draw_scene(parameters.background_seed), GAMMA, colours,
     )  # fmt: skip
     pixels = np.empty((side, side, 3), np.float32)

@@ -24,6 +24,8 @@ POOLS: dict[str, range] = {
 "Pool => identity seeds that no other pool may use."
 
 _ACTIVE = tuple(ACTION_UNITS)
+BLINKS = 0.02
+"Share of pictures with closed eyes, of those that show some action but no raised lid."
 _EMOTIONS = ("happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
 
 
@@ -136,6 +138,7 @@ def draw_frame(
         light=_draw_light(rng),
         camera=_draw_camera(rng),
         background_seed=int(rng.integers(2**31)),
+        closed=float(bool(intensity) and 5 not in intensity and rng.random() < BLINKS),
     )
     return Frame(parameters, emotion)
 
@@ -163,7 +166,7 @@ def _draw_clip_frame(
     )
     if place:
         return Frame(parameters, frame.emotion)
-    return Frame(dataclasses.replace(parameters, intensity={}, asymmetry={}), "neutral")
+    return Frame(dataclasses.replace(parameters, intensity={}, asymmetry={}, closed=0.0), "neutral")
 
 
 _CLIP_TURN = 0.3
@@ -187,5 +190,8 @@ def normalized_truth(parameters: FaceParameters, target: FaceParameters) -> Face
     is the target's, since it belongs to the person.
     """
     return dataclasses.replace(
-        target, intensity=parameters.intensity, asymmetry=parameters.asymmetry
+        target,
+        intensity=parameters.intensity,
+        asymmetry=parameters.asymmetry,
+        closed=parameters.closed,
     )

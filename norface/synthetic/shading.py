@@ -75,11 +75,11 @@ def _gloss(nx, ny, nz, vx, vy, vz, light, power):
 @numba.njit(inline="always")
 def _hair(u, v, look, noise):
     """Albedo of hair with strands along v."""
-    curl = 0.15 + 0.85 * look.hair_curl
+    curl = 0.12 + 0.5 * look.hair_curl
     bend = noise_at(noise, 0, 0.6 * u + look.noise_u, 0.6 * v) * 0.06 * look.hair_wave
     strand = noise_at(noise, 1, 1.7 * (u + bend) + look.noise_v, 1.7 * curl * curl * v)
     broad = noise_at(noise, 0, 1.2 * (u + bend), 0.35 * v + look.noise_v)
-    return max(0.95 + 0.27 * strand + 0.18 * broad, 0.2), strand
+    return max(0.95 + 0.22 * strand + 0.2 * broad, 0.2), strand
 
 
 @numba.njit(inline="always")

@@ -4,6 +4,7 @@ import concurrent.futures
 import dataclasses
 import multiprocessing
 
+import cv2
 import numpy as np
 import pytest
 
@@ -11,11 +12,13 @@ from norface.data.labels import ACTION_UNITS
 from norface.synthetic.corpus import (
     Camera,
     FaceParameters,
+    Light,
     draw_parameters,
     normalized_truth,
     render,
     render_batch,
 )
+from norface.synthetic.identity import SKIN_TONES, draw_identity
 from norface.synthetic.landmarks import close_lips
 
 PERSON = 200_016
@@ -88,6 +91,12 @@ def eye_opening(p):
     return (p[41, 1] + p[40, 1] - p[37, 1] - p[38, 1]) / 2
 
 
+def in_eye_distances(p):
+    """Landmarks from the middle between the eyes, in units of the distance between them."""
+    left, right = p[36:42].mean(0), p[42:48].mean(0)
+    return (p - (left + right) / 2) / np.linalg.norm(right - left)
+
+
 def brow(p, first, second):
     return p[36:48, 1].mean() - (p[first, 1] + p[second, 1]) / 2
 
@@ -131,9 +140,84 @@ def test_brow_units_leave_the_mouth_alone(unit):
 @pytest.mark.parametrize("unit", [12, 15, 20, 23, 25, 26])
 def test_mouth_units_leave_the_brows_alone(unit):
     still, acting = show(), show({unit: 5.0})
-    # A dropped jaw draws the alignment's mouth corners down, which shrinks the face a little.
-    assert np.abs(acting[BROWS] - still[BROWS]).max() < 0.014
+    # Corners that fall or a dropped jaw shrink the aligned face, so the eyes are the measure.
+    assert np.abs(in_eye_distances(acting)[BROWS] - in_eye_distances(still)[BROWS]).max() < 0.012
     assert np.abs(acting[48:] - still[48:]).max() > 0.02
+
+
+def test_a_smile_moves_the_corners_of_the_mouth_up_and_out():
+    still, smile = in_eye_distances(show()), in_eye_distances(show({12: 5.0}))
+    moved = smile - still
+    for corner, outward in ((48, -1), (54, 1)):
+        # A wide smile: a tenth of the distance between the eyes and more, both ways.
+        assert outward * moved[corner, 0] > 0.1 and moved[corner, 1] < -0.1
+    assert abs(moved[57, 1]) < 0.1 and corner_height(smile) > corner_height(still) + 0.1
+
+
+def test_frowning_corners_fall_and_stretched_ones_do_not():
+    still = in_eye_distances(show())
+    frown, stretch = (in_eye_distances(show({unit: 5.0})) - still for unit in (15, 20))
+    assert frown[[48, 54], 1].min() > 0.1
+    assert np.abs(stretch[[48, 54], 1]).max() < 0.1
+    assert stretch[54, 0] > 0.15 and stretch[48, 0] < -0.15
+
+
+def test_brows_that_rise_and_gather_stand_higher_inside_than_gathering_alone():
+    inner = lambda units: brow(show(units), 21, 22)
+    assert inner({1: 4.0, 4: 4.0}) > inner({4: 4.0}) + 0.04
+    assert inner({1: 4.0, 4: 4.0}) > inner({}) - 0.005
+
+
+@pytest.mark.parametrize("action", [{}, {5: 5.0}, {7: 3.0, 12: 5.0}])
+def test_shut_eyes_show_skin_and_lashes_where_the_open_ones_were(action):
+    drawn = FaceParameters(PERSON, action)
+    open_, shut = (render(dataclasses.replace(drawn, closed=c), 256) for c in (0.0, 1.0))
+    assert np.abs(eye_opening(shut.landmarks)) < 0.002 < eye_opening(open_.landmarks)
+    assert whites(open_) > 40 and whites(shut) < 4
+
+
+def whites(face):
+    """Pixels around the eyes that are less red than the skin between eyes and mouth."""
+    red, _, blue = np.moveaxis(face.pixels.astype(float) + 1, -1, 0)
+    skin = np.median((blue / red)[115:140, 70:186])
+    places = np.round([256 * p for p in eyes_of(face)]).astype(int)
+    boxes = [(blue / red)[y - 9 : y + 9, x - 18 : x + 18] for x, y in places]
+    return int(sum((box > skin + 0.2).sum() for box in boxes))
+
+
+def eyes_of(face):
+    return face.landmarks[36:42].mean(0), face.landmarks[42:48].mean(0)
+
+
+def test_the_inside_of_an_open_mouth_lies_within_its_landmarks():
+    shut, open_ = (render(FaceParameters(PERSON, u), 256) for u in ({}, {25: 3.0, 26: 5.0}))
+    outline = np.zeros((256, 256), np.uint8)
+    cv2.fillPoly(outline, [np.round(open_.landmarks[60:68] * 256).astype(np.int32)], 1)
+    dark = open_.pixels.max(-1) < 0.45 * np.median(open_.pixels[140:200, 90:166].max(-1))
+    dark[:140] = dark[225:] = dark[:, :80] = dark[:, 176:] = False
+    assert outline.sum() > 500 and dark[outline == 1].mean() > 0.35
+    around = cv2.dilate(outline, np.ones((9, 9), np.uint8))
+    assert dark[around == 1].sum() > 0.9 * dark.sum()
+    assert (np.abs(open_.pixels.astype(int) - shut.pixels).max(-1)[outline == 1] > 20).mean() > 0.6
+
+
+def test_every_shade_of_skin_is_as_likely_as_any_other():
+    tones = np.array([draw_identity(seed).look.skin_g for seed in range(200_000, 200_400)])
+    shades = (SKIN_TONES[:, 1] / 255) ** 2.2
+    counts = np.histogram(tones, shades[[8, 6, 4, 2, 0]])[0]
+    assert counts.min() > 70, counts
+
+
+def test_a_darker_face_is_darker_in_the_picture_but_not_lost_in_it():
+    light = Light(strength=0.5, ambient=0.35)
+    shown = {}
+    for seed in range(200_000, 200_040):
+        face = render(FaceParameters(seed, light=light), 64)
+        cheek = np.round(64 * (face.landmarks[30] + [[-0.14, 0.02], [0.14, 0.02]])).astype(int)
+        shown[draw_identity(seed).look.skin_g] = face.pixels[cheek[:, 1], cheek[:, 0]].mean()
+    skins, values = np.array(list(shown.items())).T
+    assert np.corrcoef(np.log(skins), values)[0, 1] > 0.8
+    assert values.min() > 30 and values.max() < 245
 
 
 def test_unequal_halves_differ_in_the_direction_of_the_asymmetry():
