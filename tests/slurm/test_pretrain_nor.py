@@ -100,7 +100,7 @@ def test_a_lost_node_ends_in_the_same_weights(cluster, workplace, undisturbed):
     cluster.wait_for(job, "PENDING")
     assert not (run / "generator.safetensors").exists()
     cluster.tool("restart-node", "node2")
-    # srun had asked Slurm to kill step 0 on the dead node; Slurm asks that node again a minute later.
+    # srun had asked Slurm to kill step 0 on the dead node, and Slurm asks again a minute later.
     steps = ("squeue", "-s", "-h", "-j", job, "-o", "%i")
     cluster.wait_until(lambda: f"{job}.1" in cluster.call(*steps).split(), "step 1", job=job)
     assert cluster.wait_for(job) == "COMPLETED", cluster.report(job)
