@@ -68,7 +68,8 @@ class AccelerateBackend(Backend):
         return prepared
 
     def unwrap(self, model: nn.Module) -> nn.Module:
-        return self._accelerator.unwrap_model(model)
+        # Not through Accelerate, which imports DeepSpeed for it where that is installed: seconds.
+        return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16)
