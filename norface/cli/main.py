@@ -24,6 +24,7 @@ VERBS = {
     "critics": "the frozen judges: which there are, whether they work, how hard each pulls",
     "paper": "a table of the paper, ours beside the printed numbers",
     "track": "feed MLflow from run folders",
+    "doctor": "whether this machine, its ranks and the files of a config are fit to train",
     "bench": "speed and memory of loading, of the index and of preparation",
 }
 "Verb => its line in `norface --help`; the code of a verb is norface/cli/VERB.py."
