@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from norface.config import flatten
-from norface.errors import TrackingError
+from norface.errors import TrackingError, hide_password
 from norface.system_metrics import SYSTEM_FILE
 from norface.tracking import ARTIFACTS, CONFIG_FILE, METRICS_FILE, RESERVED, RUN_FILE, read_facts
 
@@ -357,11 +357,6 @@ def make_client(uri: str) -> MlflowClient:
 def reason(error: Exception) -> str:
     """The beginning of an error's first line, without the password that it may quote."""
     return hide_password((str(error).splitlines() or [type(error).__name__])[0])[:200]
-
-
-def hide_password(text: str) -> str:
-    """Text without the user and password of addresses in it."""
-    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def yaml_text(value: Any) -> str:

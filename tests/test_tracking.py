@@ -13,8 +13,8 @@ from launchers.local import find_free_port
 from norface.bench.tracking import tracking_server
 from norface.cli.main import main
 from norface.config import Config, load_config
-from norface.errors import CheckpointError, ConfigError
-from norface.mlflow_feed import Feed, FeedThread, hide_password, import_mlflow, make_client, sync
+from norface.errors import CheckpointError, ConfigError, hide_password
+from norface.mlflow_feed import Feed, FeedThread, import_mlflow, make_client, sync
 from norface.tracking import TrackingConfig, open_run, read_metrics
 
 OFF = TrackingConfig(mlflow=False)

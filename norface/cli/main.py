@@ -26,7 +26,8 @@ VERBS = {
     "critics": "the frozen judges: which there are, whether they work, how hard each pulls",
     "paper": "a table of the paper, ours beside the printed numbers",
     "track": "feed MLflow from run folders",
-    "bench": "speed and memory of loading, of the index, of preparation, of tracking",
+    "doctor": "whether this machine, its ranks and the files of a config are fit to train",
+    "bench": "speed and memory of loading, index, preparation, tracking; the renderer",
 }
 "Verb => its line in `norface --help`; the code of a verb is norface/cli/VERB.py."
 
