@@ -172,6 +172,10 @@ def schema_of(path: Path) -> type[Config]:
         from launchers.submit import ClusterConfig
 
         return ClusterConfig
+    if path.parent.name == "tune":
+        from tune.config import SweepConfig
+
+        return SweepConfig
     if path.parent.name == "corpora":
         from norface.data.corpora.emo135 import Emo135Description
 

@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -113,6 +114,7 @@ class TrialWatch:
 
     def _start(self) -> None:
         self.starts += 1
+        self.trial.node = socket.gethostname()
         self._started = time.monotonic()
         threads = max(1, int(self.spec["cpus"]))
         environment = {
