@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 MLFLOW_FILE = "mlflow.json"
 METRICS_A_CALL, PARAMS_A_CALL, LONGEST_VALUE = 900, 100, 500
 STATUS = {"running": "RUNNING", "finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+KIND_OF_EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}
+"MLflow opens such an experiment with its table of training runs."
 RUN_TAG, PARENT_TAG = "norface.run", "norface.parent"
 
 
@@ -103,7 +106,7 @@ class Feed:
         if self.uri.startswith("sqlite:"):
             place = (self.root / "mlartifacts" / name).as_uri()
         try:
-            return str(self.client.create_experiment(name, artifact_location=place))
+            return str(self.client.create_experiment(name, place, KIND_OF_EXPERIMENT))
         except MlflowException:
             # Another process has made it since.
             found = self.client.get_experiment_by_name(name)
@@ -141,10 +144,18 @@ class Feed:
         self.client.log_batch(run_id, tags=run_tags)
         for start in range(0, len(params), PARAMS_A_CALL):
             self.client.log_batch(run_id, params=params[start : start + PARAMS_A_CALL])
-        datasets = make_dataset_inputs(self.facts.get("datasets", []))
-        if datasets:
-            # MLflow keeps one of those with the same name and digest.
-            self.client.log_inputs(run_id, datasets)
+        self._log_inputs(run_id, make_dataset_inputs(self.facts.get("datasets", [])))
+
+    def _log_inputs(self, run_id: str, datasets: list[DatasetInput], tries: int = 5) -> None:
+        """Name the data. MLflow keeps one data set of each name and digest in an experiment, and
+        fails for the second of two runs that bring it at once."""
+        for left in reversed(range(tries if datasets else 0)):
+            try:
+                return self.client.log_inputs(run_id, datasets)
+            except Exception as error:
+                if not left or "UNIQUE" not in str(error).upper():
+                    raise
+                time.sleep(0.2)
 
     def _join_parent(self) -> None:
         """Nest this run below its parent, as soon as the store knows that one."""
@@ -317,6 +328,7 @@ def sync(folders: Sequence[Path], uri: str | None = None) -> None:
 def import_mlflow() -> None:
     """Import MLflow (seconds) without its telemetry, its chatter and its minutes of retrying."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
     import mlflow.tracking  # noqa: F401
