@@ -17,6 +17,7 @@ VERBS = {
     "prepare": "a corpus or a folder of photographs => aligned shards",
     "check": "counts, label rates and damaged files of shards, or of a corpus as it was handed out",
     "train": "train one stage: critic, nor or cla",
+    "targets": "target faces: candidates, checks, originals on several of them",
     "normalize": "shards x target identity => normalized shards",
     "analyze": "photographs => normalized faces, action units, emotion",
     "export": "shards or a normalized set => a folder of pictures to release",
