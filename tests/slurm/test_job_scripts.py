@@ -125,7 +125,7 @@ def test_mistakes_are_told_on_the_login_node(cluster, workplace):
 def test_a_tracking_server_is_reached_where_it_was_told_to_listen(cluster, workplace):
     alone = queue(cluster, workplace, "mlflow.sh", "--nodelist=node1", "alone", "port=5011")
     shared = queue(
-        cluster, workplace, "mlflow.sh", "--nodelist=node1", "shared", "host=node1", "port=5012"
+        cluster, workplace, "mlflow.sh", "--nodelist=node2", "shared", "host=node2", "port=5012"
     )
     urls = []
     for job in (alone, shared):
@@ -133,7 +133,7 @@ def test_a_tracking_server_is_reached_where_it_was_told_to_listen(cluster, workp
             lambda job=job: "startup complete" in cluster.log(job), "MLflow", job=job
         )
         urls.append(re.search(r"MLFLOW_TRACKING_URI=(\S+)", cluster.log(job))[1])
-    assert urls == ["http://127.0.0.1:5011", "http://node1:5012"]
+    assert urls == ["http://127.0.0.1:5011", "http://node2:5012"]
     assert "warning: no passwords" in cluster.log(shared)
     assert "warning" not in cluster.log(alone)
     ask = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1] + '/health').read())"
@@ -141,7 +141,7 @@ def test_a_tracking_server_is_reached_where_it_was_told_to_listen(cluster, workp
     def reached(node: str, url: str) -> str:
         return cluster.call("srun", "-w", node, "-n1", sys.executable, "-c", ask, url)
 
-    assert reached("node1", urls[0]) == reached("node2", urls[1]) == "b'OK'"
+    assert reached("node1", urls[0]) == reached("node1", urls[1]) == "b'OK'"
     with pytest.raises(AssertionError, match="Connection refused"):
         reached("node2", "http://node1:5011")
     assert (workplace / "shared" / "mlflow.db").is_file()
