@@ -49,7 +49,7 @@ def survive(
         moment = describe_moment(config)
         os.kill(processes[victim].pid or 0, signal.SIGKILL)
         # As launchers do: a rank may wait at its start for one that will never come.
-        codes = wait_for(processes, timeout_s=10)
+        codes = wait_for(processes, timeout_s=30)
         if codes[victim] == -signal.SIGKILL:
             killed += 1
             tell(f"kill {killed}: rank {victim} {moment}")

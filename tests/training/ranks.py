@@ -90,8 +90,8 @@ def wait_for(processes: list[BaseProcess], timeout_s: float = 60) -> list[int | 
 
 
 def finish(config: TinyConfig, ranks: int = 1, **more: object) -> None:
-    """Run to the end; all ranks must end with 0."""
-    codes = wait_for(start_ranks(config, ranks, **more))  # type: ignore[arg-type]
+    """Run to the end; all ranks must end with 0, however busy the machine is."""
+    codes = wait_for(start_ranks(config, ranks, **more), timeout_s=600)  # type: ignore[arg-type]
     assert codes == [0] * ranks, said(config)
 
 

@@ -30,6 +30,4 @@ def test_killed_three_times_a_stage_ends_in_the_same_bits(material, tmp_path, ki
     finish(whole, 2, stage=stage)
     length = time.monotonic() - started
     _, killed = load_tiny(kind, material, tmp_path / "killed", *changes)
-    survive(
-        stage, killed, whole, ranks=2, kills=3, chance=random.Random(kind), longest_s=length
-    )
+    survive(stage, killed, whole, ranks=2, kills=3, chance=random.Random(kind), longest_s=length)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
-from ranks import finish
+from ranks import finish, said, start_ranks, wait_for
 from tiny_stages import load_tiny, write_material
 
 from norface.tracking import read_metrics
-from norface.training.run import run_stage
 from norface.training.stages.cla import ClaStage
 from norface.training.stages.mae import MaeStage
 from norface.training.stages.nor import NorStage
@@ -78,18 +79,35 @@ def test_first_gradients_agree_to_1e_5_and_twenty_losses_to_1e_3(material, tmp_p
         assert keys(one.root, step, 1) == keys(two.root, step, 2)
 
 
+def stopping(stage, until: int):
+    """A stage that asks to be stopped after so many steps."""
+
+    class Stopping(stage):
+        def train_batch(self, batch, step):
+            if step == until - 1:
+                os.kill(os.getpid(), signal.SIGUSR1)
+            return super().train_batch(batch, step)
+
+    return Stopping
+
+
 @pytest.mark.parametrize("kind", ["nor", "cla"])
-def test_going_on_with_other_numbers_of_ranks_stays_the_same_run(material, tmp_path, kind):
+def test_two_ranks_then_one_then_two_see_the_same_pictures_and_losses(material, tmp_path, kind):
     changes = ["trainer.log_every_steps=1"]
-    _, whole = load_tiny(kind, material, tmp_path / "whole", *changes)
-    finish(whole, 2, stage=STAGES[kind], batch=4) if False else None
-    steps = 20
-    length = "epochs=4" if kind == "cla" else f"trainer.images={8 * steps}"
-    _, two = load_tiny(kind, material, tmp_path / "whole", *changes, length,
-                       "trainer.batch_per_rank=4")  # fmt: skip
-    finish(two, 2, stage=STAGES[kind])
+    half = "trainer.batch_per_rank=4"
+    _, whole = load_tiny(kind, material, tmp_path / "whole", *changes, half)
+    finish(whole, 2, stage=STAGES[kind])
     root = tmp_path / "parts"
-    for ranks, until in ((2, 7), (1, 13), (2, steps)):
-        _, part = load_tiny(kind, material, root, *changes, length,
-                            f"trainer.batch_per_rank={8 // ranks}")  # fmt: skip
-        finish(part, ranks, stage=stopping(STAGES[kind], until) if until < steps else STAGES[kind])
+    for ranks, until in ((2, 7), (1, 13), (2, None)):
+        _, part = load_tiny(kind, material, root, *changes, f"trainer.batch_per_rank={8 // ranks}")
+        if until is None:
+            finish(part, ranks, stage=STAGES[kind])
+        else:
+            processes = start_ranks(part, ranks, stage=stopping(STAGES[kind], until))
+            assert wait_for(processes, 600) == [75] * ranks, said(part)
+        first, last = {7: (0, 7), 13: (7, 13), None: (13, 20)}[until]
+        for step in range(first, last):
+            assert keys(root, step, ranks) == keys(whole.root, step, 2)
+    assert "(2 ranks before, 1 now)" in said(part) and "(1 ranks before, 2 now)" in said(part)
+    assert len(losses(part)) == len(losses(whole)) >= 20
+    assert losses(part) == pytest.approx(losses(whole), rel=1e-3)
