@@ -76,7 +76,7 @@ def run_rank(
         sys.exit(2)
 
 
-def wait_for(processes: list[BaseProcess], timeout_s: float = 60) -> list[int | None]:
+def wait_for(processes: list[BaseProcess], timeout_s: float = 240) -> list[int | None]:
     """Exit codes, negative for a signal; a process that hangs is killed and shows None."""
     deadline = time.monotonic() + timeout_s
     codes: list[int | None] = []
