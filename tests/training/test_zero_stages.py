@@ -95,7 +95,7 @@ def cla_options(folder):
 def critic_options(folder):
     return [
         f"data.shards=[{folder / 'shards'}]",
-        f"network={{kind: identity, side: 32, channels: [4, 8], blocks: [1, 1], embedding: 8}}",
+        "network={kind: identity, side: 32, channels: [4, 8], blocks: [1, 1], embedding: 8}",
         "held_out=2",
         "augment.attack=0.1",
         "trainer={images: 64, batch_per_rank: 4, log_every_steps: 1}",
