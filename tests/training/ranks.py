@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import sys
@@ -61,6 +62,8 @@ def run_rank(
     config: TinyConfig, stage: type[Stage], environment: Mapping[str, str], rank: int, runs: int
 ) -> None:
     """What a rank's process does; ends as the command line would end it."""
+    # What the parent made stays: its pools of threads are not there to be waited for at its end.
+    gc.freeze()
     os.environ.update(environment)
     Path(config.root).mkdir(parents=True, exist_ok=True)
     log = open(config.root / f"rank-{rank}.txt", "a", buffering=1)  # noqa: SIM115
