@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import sys
@@ -61,6 +62,8 @@ def run_rank(
     config: TinyConfig, stage: type[Stage], environment: Mapping[str, str], rank: int, runs: int
 ) -> None:
     """What a rank's process does; ends as the command line would end it."""
+    # What the parent made stays: its pools of threads are not there to be waited for at its end.
+    gc.freeze()
     os.environ.update(environment)
     Path(config.root).mkdir(parents=True, exist_ok=True)
     log = open(config.root / f"rank-{rank}.txt", "a", buffering=1)  # noqa: SIM115
@@ -76,7 +79,7 @@ def run_rank(
         sys.exit(2)
 
 
-def wait_for(processes: list[BaseProcess], timeout_s: float = 60) -> list[int | None]:
+def wait_for(processes: list[BaseProcess], timeout_s: float = 240) -> list[int | None]:
     """Exit codes, negative for a signal; a process that hangs is killed and shows None."""
     deadline = time.monotonic() + timeout_s
     codes: list[int | None] = []

@@ -95,7 +95,7 @@ def cla_options(folder):
 def critic_options(folder):
     return [
         f"data.shards=[{folder / 'shards'}]",
-        f"network={{kind: identity, side: {SIDE}, channels: [4, 8], blocks: [1, 1], embedding: 8}}",
+        "network={kind: identity, side: 32, channels: [4, 8], blocks: [1, 1], embedding: 8}",
         "held_out=2",
         "augment.attack=0.1",
         "trainer={images: 64, batch_per_rank: 4, log_every_steps: 1}",
@@ -130,7 +130,7 @@ def test_stages_of_one_network_train_measure_draw_and_export(
         results.append((metric_lines(config), load_file(file)))
         assert "Traceback" not in said(config)
     (lines, weights), (other_lines, other_weights) = results
-    assert len(lines) == len(other_lines) >= 4
+    assert len(lines) == len(other_lines) >= 2
     for line, other in zip(lines, other_lines, strict=True):
         for key in ("loss", "grad_norm", "validation/loss", "validation/auc", "validation/f1"):
             assert (key in line) == (key in other)

@@ -52,6 +52,9 @@ class DeepSpeedBackend(RankedBackend):
         if self._weights_bf16:
             refuse_in_bf16(model)
         model = model.to(self.device)
+        for parameter in model.parameters():
+            # It sends them as bytes and flattens them, so channels_last does not survive anyway.
+            parameter.data = parameter.data.contiguous()
         return EngineModule(model, copy.deepcopy(model) if self.splits_weights else None)
 
     def prepare_optimizer(
