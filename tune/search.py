@@ -22,6 +22,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from norface.errors import LaunchError, NorfaceError
+from norface.report.build import REPORT_FILE
 from norface.training.preemption import STOP_SIGNALS, StoppedOnRequest
 from tune.config import ResourcesConfig
 from tune.sweep import Sweep, load_sweep
@@ -66,7 +67,7 @@ def search(sweep: Sweep, *, address: str = "local", nodes: int = 1) -> None:
                     raise StoppedOnRequest(sweep.folder, 0) from None
                 raise
         sweep.sum_up()
-        run.log_artifact(sweep.folder / "report.html")
+        run.log_artifact(sweep.folder / REPORT_FILE)
 
 
 def run_trials(sweep: Sweep, numbers: Sequence[int]) -> None:
