@@ -22,7 +22,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from norface.errors import LaunchError, NorfaceError
-from norface.training.preemption import RESUME_CODE, STOP_SIGNALS
+from norface.report.build import REPORT_FILE
+from norface.training.preemption import STOP_SIGNALS, StoppedOnRequest
 from tune.config import ResourcesConfig
 from tune.sweep import Sweep, load_sweep
 
@@ -43,7 +44,7 @@ RAY_SETTINGS = {
 }
 """No usage statistics, no files of Ray's own a trial, our own way to stop, and a token a sweep for
 whoever reaches Ray's ports."""
-PATIENCE_S = 180.0
+PATIENCE_S = 600.0
 "How long a cluster of Ray may take to come up."
 
 
@@ -52,7 +53,7 @@ class Interrupted(BaseException):
 
 
 def search(sweep: Sweep, *, address: str = "local", nodes: int = 1) -> None:
-    """Run the trials that are missing, then sum up. Raises NorfaceError, Interrupted."""
+    """Run the trials that are missing, then sum up. Raises NorfaceError, StoppedOnRequest."""
     with sweep.open() as run:
         numbers = sweep.numbers(whole=sweep.config.scheduler.kind == "asha")
         if sweep.numbers():
@@ -62,13 +63,11 @@ def search(sweep: Sweep, *, address: str = "local", nodes: int = 1) -> None:
             except BaseException as error:
                 sweep.interrupted()
                 if isinstance(error, Interrupted):
-                    run.finish("stopped")
                     print(f"{sweep.folder}: stopped; the same command goes on", file=sys.stderr)
-                    raise SystemExit(RESUME_CODE) from None
+                    raise StoppedOnRequest(sweep.folder, 0) from None
                 raise
         sweep.sum_up()
-        run.log_artifact(sweep.folder / "report.html")
-        run.finish("finished")
+        run.log_artifact(sweep.folder / REPORT_FILE)
 
 
 def run_trials(sweep: Sweep, numbers: Sequence[int]) -> None:
@@ -203,9 +202,13 @@ def running_ray(address: str, nodes: int) -> Iterator[None]:
                 log_to_driver=False,
                 logging_level=logging.WARNING,
             )
-        except ConnectionError as error:
-            if here or time.monotonic() > deadline:
-                raise LaunchError(f"no Ray at {address} ({str(error).splitlines()[0]})") from None
+        except Exception as error:
+            # Ray raises whatever it likes: where it is still coming up elsewhere, and where a busy
+            # machine takes longer than its own half minute to start it.
+            ray.shutdown()
+            if time.monotonic() > deadline:
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                raise LaunchError(f"no Ray at '{address}': {reason}") from None
             time.sleep(1)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     try:

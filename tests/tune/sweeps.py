@@ -70,12 +70,12 @@ def start_search(
 def run_search(workplace: Path, *words: str, module: str = "tune.search") -> str:
     """The same, to its end, which must be good; returns what it printed."""
     process = start_search(workplace, *words, module=module)
-    text = process.communicate(timeout=500)[0]
+    text = process.communicate(timeout=1200)[0]
     assert process.returncode == 0, text
     return text
 
 
-def wait_until(condition, what: str, timeout_s: float = 240) -> None:
+def wait_until(condition, what: str, timeout_s: float = 600) -> None:
     """Poll until the condition holds."""
     deadline = time.monotonic() + timeout_s
     while not condition():

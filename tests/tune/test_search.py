@@ -126,7 +126,7 @@ def test_a_driver_that_is_asked_to_stop_ends_with_75_and_its_trials_are_killed(w
     process = start_search(workplace, *words)
     wait_until(lambda: any(reports_of(p) for p in sweep.glob("trials/*")), "a report")
     process.send_signal(signal.SIGTERM)
-    text = process.communicate(timeout=120)[0]
+    text = process.communicate(timeout=300)[0]
     assert process.returncode == 75, text
     assert "the same command goes on" in text and "Traceback" not in text
     assert {status for _, status in mlflow_runs(workplace, sweep)} == {"KILLED"}
@@ -135,6 +135,6 @@ def test_a_driver_that_is_asked_to_stop_ends_with_75_and_its_trials_are_killed(w
 
 def test_a_trial_that_fits_on_no_machine_is_refused_in_one_line(workplace):
     process = start_search(workplace, "name=large", "resources.cpus=4000")
-    text = process.communicate(timeout=240)[0]
+    text = process.communicate(timeout=600)[0]
     assert process.returncode == 2 and "Traceback" not in text
     assert "a trial asks for 1 node(s) with 4000 CPUs" in text

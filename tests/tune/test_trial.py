@@ -204,3 +204,17 @@ def test_another_sweep_is_not_mixed_into_a_folder(tmp_path, workplace, monkeypat
     assert "belongs to another sweep: seed was 0, is 7 now" in capsys.readouterr().err
     assert main([*words, "changes.cla.optimizer.weight_decay=0.5"]) == 2
     assert "belongs to another" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_trial_that_breaks_by_itself_is_not_started_again(tmp_path, workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    _, watch = begin(tmp_path)
+    (watch.folder.parents[1] / "config.yaml").write_text("{}")
+    (watch.folder.parents[1] / "base.yaml").unlink()
+    event = watch.next()
+    assert event.kind == "failed" and watch.starts == 1
+    # A bare Python error, in a line, with the place of the rest.
+    monkeypatch.setattr(watch, "_own_command", lambda: [sys.executable, "-c", "1 / 0"])
+    event = watch.next()
+    assert "exit code 1: ZeroDivisionError: division by zero (see" in event.metrics["error"]
