@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -204,6 +205,24 @@ def test_a_half_written_line_waits_for_its_end(root):
         file.write('"loss": 0.5}\n')
     feed.update()
     assert histories(root, folder) == {"loss": [(1, 1.0), (2, 0.5)]}
+
+
+def test_runs_that_bring_the_same_data_at_once_all_name_it(root):
+    data = {
+        "name": "bp4d", "corpora": ["bp4d"], "digest": "0123456789ab", "source": "shards/bp4d",
+        "context": "training", "pictures": 10, "persons": 2,
+    }  # fmt: skip
+    folders = [root / f"data{number}" for number in range(6)]
+    for folder in folders:
+        open_run(folder, kind="test", tracking=TrackingConfig(), task="au", datasets=[data])
+    with ThreadPoolExecutor(len(folders)) as pool:
+        list(pool.map(lambda folder: Feed(folder).update(), folders))
+    client = client_of(root)
+    for folder in folders:
+        run = client.get_run(mlflow_id(folder))
+        (one,) = run.inputs.dataset_inputs
+        assert (one.dataset.name, one.dataset.digest) == ("bp4d", "0123456789ab")
+        assert client.get_experiment(run.info.experiment_id).name == "bp4d-au"
 
 
 def test_more_than_one_call_of_metrics_arrives_whole(root):
