@@ -202,10 +202,8 @@ def resting_rows(index: ShardIndex, most: int) -> list[tuple[int, str]]:
     """(row, person) of up to `most` pictures a person that no label calls active."""
     units = tuple(ACTION_UNITS)
     intensity, presence = index.labels("intensity", units), index.labels("au", units)
-    active = (np.nan_to_num(intensity) >= PRESENT_FROM).any(1) | (np.nan_to_num(presence) > 0).any(
-        1
-    )
-    # Below `present` is not at rest: where intensities are known, the weakest come first.
+    active = (np.nan_to_num(intensity) >= TRACE).any(1) | (np.nan_to_num(presence) > 0).any(1)
+    # Where intensities are known, only the weakest expressions of a person are looked at.
     total = np.nan_to_num(intensity).sum(axis=1)
     emotions = index.emotions()
     active |= (emotions > 0) & np.isnan(intensity).all(1) & np.isnan(presence).all(1)
