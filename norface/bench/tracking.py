@@ -15,11 +15,11 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import NamedTuple
 
@@ -125,7 +125,7 @@ def bench_tracking(place: Path, *, processes: int, seconds: float) -> TrackingRa
     )
 
 
-def train(folder: Path, uri: str, seconds: float, gate: Barrier) -> Trained:
+def train(folder: Path, uri: str, seconds: float, gate: threading.Barrier) -> Trained:
     """A training without a network: waits for its device, logs, draws; in a process of its own."""
     run = open_run(folder, kind="bench", tracking=TrackingConfig(uri=uri, experiment="bench"))
     rng = np.random.default_rng()
