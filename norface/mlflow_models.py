@@ -77,7 +77,7 @@ def write_model(path: Path, folder: Path, *, model_id: str | None, run_id: str |
 def describe_signature(path: Path) -> ModelSignature:
     """Names, kinds and shapes of what a model takes and gives."""
     from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
+    from mlflow.types import ColSpec, Schema, TensorSpec
 
     byte, number = np.dtype("uint8"), np.dtype("float32")
     if path.name == GENERATOR:
@@ -85,13 +85,17 @@ def describe_signature(path: Path) -> ModelSignature:
 
         side = read_generator(path)[0].side
         shape = (-1, side, side, 3)
-        taken = [TensorSpec(byte, shape, "original"), TensorSpec(byte, shape, "target")]
-        return ModelSignature(Schema(taken), Schema([TensorSpec(byte, shape)]))
+        faces: list[ColSpec | TensorSpec] = [
+            TensorSpec(byte, shape, name) for name in ("original", "target")
+        ]
+        return ModelSignature(Schema(faces), Schema([TensorSpec(byte, shape)]))
     from norface.models.classifier import load_classifier
 
     about = load_classifier(path)[1]
     side = about["side"]
-    taken = [TensorSpec(byte, (-1, about["image_streams"], side, side, 3), "faces")]
+    taken: list[ColSpec | TensorSpec] = [
+        TensorSpec(byte, (-1, about["image_streams"], side, side, 3), "faces")
+    ]
     if about["feature_width"]:
         taken.append(TensorSpec(number, (-1, about["feature_width"]), "features"))
     return ModelSignature(Schema(taken), Schema([TensorSpec(number, (-1, about["outputs"]))]))

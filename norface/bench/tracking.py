@@ -19,8 +19,8 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from threading import Barrier
 from typing import NamedTuple
 
 import numpy as np

@@ -164,8 +164,8 @@ class Trainer:
         assert self.run is not None
         if values:
             self.run.log(values, self.step, self.images)
-        for name, pixels in (self.stage.figures() if evaluated else {}).items():
-            self.run.log_image(name, pixels, self.step)
+        for name, figure in (self.stage.figures() if evaluated else {}).items():
+            self.run.log_image(name, figure, self.step)
         if sample and (pixels := self.stage.sample_grid()) is not None:
             self.run.log_image("samples", pixels, self.step)
 
