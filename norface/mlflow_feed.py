@@ -9,8 +9,6 @@ store all do the same.
 from __future__ import annotations
 
 import json
-import logging
-import os
 import re
 import sys
 import threading
@@ -23,11 +21,11 @@ import yaml
 
 from norface.config import flatten
 from norface.errors import TrackingError, hide_password
+from norface.mlflow_client import default_uri, import_mlflow, make_client, reason
 from norface.system_metrics import SYSTEM_FILE
 from norface.tracking import ARTIFACTS, CONFIG_FILE, METRICS_FILE, RESERVED, RUN_FILE, read_facts
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import DatasetInput
 
 MLFLOW_FILE = "mlflow.json"
@@ -325,23 +323,6 @@ def sync(folders: Sequence[Path], uri: str | None = None) -> None:
         print(f"{folder}: MLflow run {feed.run_id} is up to date")
 
 
-def import_mlflow() -> None:
-    """Import MLflow (seconds) without its telemetry, its chatter and its minutes of retrying."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
-    import mlflow.tracking  # noqa: F401
-
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def default_uri(root: Path = Path("runs")) -> str:
-    """MLFLOW_TRACKING_URI, else the sqlite file of a folder of runs."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
-
-
 def make_dataset_inputs(datasets: Sequence[Mapping[str, Any]]) -> list[DatasetInput]:
     """Entries of norface.data.provenance as MLflow's inputs of a run."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -357,18 +338,6 @@ def make_dataset_inputs(datasets: Sequence[Mapping[str, Any]]) -> list[DatasetIn
         )  # fmt: skip
         inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", one["context"])]))
     return inputs
-
-
-def make_client(uri: str) -> MlflowClient:
-    """A client of one store, apart from whatever `mlflow.set_tracking_uri` says."""
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=uri)
-
-
-def reason(error: Exception) -> str:
-    """The beginning of an error's first line, without the password that it may quote."""
-    return hide_password((str(error).splitlines() or [type(error).__name__])[0])[:200]
 
 
 def yaml_text(value: Any) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from norface.config import load_config
 from norface.errors import ConfigError, hide_password
-from norface.mlflow_feed import reason
+from norface.mlflow_client import reason
 from norface.tracking import TrackingConfig
 
 PROJECT = Path(__file__).parents[1]

@@ -15,7 +15,8 @@ from norface.bench.tracking import tracking_server
 from norface.cli.main import main
 from norface.config import Config, load_config
 from norface.errors import CheckpointError, ConfigError, hide_password
-from norface.mlflow_feed import Feed, FeedThread, import_mlflow, make_client, sync
+from norface.mlflow_client import import_mlflow, make_client
+from norface.mlflow_feed import Feed, FeedThread, sync
 from norface.tracking import TrackingConfig, open_run, read_metrics
 
 OFF = TrackingConfig(mlflow=False)

@@ -16,7 +16,8 @@ from norface.bench.tracking import tracking_server
 from norface.cli.main import main
 from norface.data.shards import ShardIndex
 from norface.images import decode_jpeg
-from norface.mlflow_feed import make_client, sync
+from norface.mlflow_client import make_client
+from norface.mlflow_feed import sync
 from norface.system_metrics import SystemMonitor
 from norface.tracking import TrackingConfig, open_run, read_metrics
 

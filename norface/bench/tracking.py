@@ -21,7 +21,6 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from threading import Barrier
 from typing import NamedTuple
 
 import numpy as np

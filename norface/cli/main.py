@@ -16,7 +16,7 @@ VERBS = {
     "synth": "write the embedded corpus of synthetic faces",
     "prepare": "a corpus or a folder of photographs => aligned shards",
     "check": "counts, label rates and damaged files of shards, or of a corpus as it was handed out",
-    "train": "train one stage: critic, nor or cla",
+    "train": "train one stage: mae, critic, nor or cla",
     "targets": "target faces: candidates, checks, originals on several of them",
     "normalize": "shards x target identity => normalized shards",
     "analyze": "photographs => normalized faces, action units, emotion",

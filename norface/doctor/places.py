@@ -90,7 +90,7 @@ def check_tracking(tracking: TrackingConfig, root: Path) -> str | None:
     # One answer now, not minutes of trying again.
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "10"
-    from norface.mlflow_feed import import_mlflow, make_client, reason
+    from norface.mlflow_client import import_mlflow, make_client, reason
 
     import_mlflow()
     started = time.perf_counter()
