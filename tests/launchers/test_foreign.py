@@ -173,12 +173,11 @@ def test_accelerate_launch_alone_starts_the_ranks_of_its_config(options):
     code, text = run(*launch, *options, "name=alone", "backend.world_size=2")
     assert code == 0, text
     assert steps_of(options, "alone") == [1, 2, 3, 4]
-    # With --cpu it starts one process and says nothing; we do.
+    # With --cpu it would start one process and say nothing; the rank notices and refuses.
     code, text = run(
-        *launch[:2], "--cpu", "--num_processes=2", "-m", "norface", *options, "name=one",
-        NORFACE_WORLD_SIZE="2",
-    )  # fmt: skip
-    assert code != 0 and "asks for 2 ranks, found 1" in text
+        *launch[:2], "--cpu", "--num_processes=2", "-m", "norface", *options, "name=one"
+    )
+    assert code == 1 and "MASTER_ADDR, MASTER_PORT set but not RANK, WORLD_SIZE" in text, text
 
 
 @NEEDS_DEEPSPEED
