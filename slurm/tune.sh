@@ -68,8 +68,8 @@ log=tune-$SLURM_JOB_ID.ray.log
 echo "$(date +%T) job $SLURM_JOB_ID, start $((${SLURM_RESTART_COUNT:-0} + 1)): Ray on" \
     "${#nodes[@]} nodes, head $first ($address:$port), its log $log" >&2
 start_ray 1 --nodelist="$first" --head --node-ip-address="$address" --port="$port" \
-    --ray-client-server-port=$((port + 3)) --include-dashboard=false --temp-dir="$scratch" \
-    --object-store-memory=200000000
+    --include-dashboard=false --temp-dir="$scratch" --object-store-memory=200000000
+head=$!
 if ((${#nodes[@]} > 1)); then
     start_ray $((${#nodes[@]} - 1)) --exclude="$first" --address="$address:$port" \
         --object-store-memory=200000000
@@ -78,15 +78,20 @@ fi
 "$PYTHON" -m tune.search "$@" --address "$address:$port" --nodes "${#nodes[@]}" &
 driver=$!
 trap 'stop_asked=yes; kill -TERM $driver 2>/dev/null' USR1 TERM
-# `wait` also returns when a trap has run, so the code that counts is that of a gone driver.
-until
+# `wait` also returns when a trap has run: what counts is who is gone.
+while kill -0 "$driver" 2>/dev/null; do
+    wait -n "$driver" "$head"
+    kill -0 "$head" 2>/dev/null || break
+done
+if kill -0 "$driver" 2>/dev/null; then
+    echo "$(date +%T) Ray's head has ended, see $log" >&2
+    kill -TERM "$driver"
+    wait "$driver"
+    code=1
+else
     wait "$driver"
     code=$?
-    ! kill -0 "$driver" 2>/dev/null
-do :; done
-wait "$driver"
-ended=$?
-((ended == 127)) || code=$ended
+fi
 trap '' USR1 TERM
 rm -rf "$scratch"
 finish $code
