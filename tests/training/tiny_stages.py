@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from marked_faces import SIDE, stage_options, write_corpus, write_normalized
-from test_nor_stage import NETWORKS, WEIGHTS, write_critic, write_faces
+from small_nor import NETWORKS, WEIGHTS, write_critic, write_faces
 
 from norface.config import load_config
 from norface.training.stage import Stage, StageConfig
