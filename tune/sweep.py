@@ -82,7 +82,9 @@ class Sweep:
         busy = f"{self.folder}: this sweep is being searched already; wait, or choose another name="
         with holding(self.folder / ".lock", busy):
             self.claim()
+            # The feeder leaves last: it tells the store how the sweep ended.
             with (
+                SweepFeeder(self.folder, self.config.tracking),
                 open_run(
                     self.folder,
                     kind="sweep",
@@ -91,7 +93,6 @@ class Sweep:
                     config=self.config,
                     tags={"stage": self.config.stage, "metric": self.base.metric},
                 ) as run,
-                SweepFeeder(self.folder, self.config.tracking),
             ):
                 self.run = run
                 self.study = Study(self.config)

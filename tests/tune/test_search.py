@@ -49,6 +49,8 @@ def mlflow_runs(workplace: Path, sweep: Path) -> list[tuple[str, str]]:
     client = MlflowClient(f"sqlite:///{workplace / 'runs' / 'mlflow.db'}")
     experiments = [one.experiment_id for one in client.search_experiments()]
     parent = json.loads((sweep / "mlflow.json").read_text())["run_id"]
+    ended = {"finished": "FINISHED", "stopped": "KILLED"}
+    assert client.get_run(parent).info.status == ended[read_facts(sweep)["status"]]
     runs = client.search_runs(experiments, f"tags.`mlflow.parentRunId` = '{parent}'")
     return sorted((run.data.tags["trial"], run.info.status) for run in runs)
 
