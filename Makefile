@@ -29,7 +29,7 @@ format: .venv/installed
 
 docs: .venv/installed
 	$(BIN)/pip install --quiet -e '.[docs]'
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 ci:
 	bash .ci/run
