@@ -12,6 +12,8 @@ from norface.synthetic.identity import Identity
 
 HEAD, MOUTH, TORSO, EAR, CURTAIN, FRAME = range(6)
 "What a triangle belongs to."
+EAR_ROW = 42
+"Row of the head's grid at the height of the ears."
 
 
 class Parts(NamedTuple):
@@ -171,11 +173,15 @@ def _glasses(identity: Identity, eyes: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.concatenate(points), np.zeros((count, 2)), np.concatenate(triangles)
 
 
-def build_parts(identity: Identity, head: np.ndarray, eyes: np.ndarray) -> Parts:
-    """The parts of one person. head (ROWS, COLUMNS, 3) is the resting face; eyes (2, 3)."""
-    row, column = 42, COLUMNS - 7
-    side = np.abs(head[row]).max(0)[0]
-    anchor = np.array([side * 0.965, -0.2, 0.02])
+def build_parts(identity: Identity, head: np.ndarray, eyes: np.ndarray, *, skull: float) -> Parts:
+    """The parts of one person.
+
+    head (ROWS, COLUMNS, 3) is the resting face with its hair; eyes (2, 3); skull: the head's half
+    width at the ears without hair.
+    """
+    column = COLUMNS - 7
+    side = np.abs(head[EAR_ROW]).max(0)[0]
+    anchor = np.array([skull * 0.965, -0.2, 0.02])
     pieces = [(*_torso(identity.shape[0]), TORSO)]
     size = 1 + 0.08 * identity.shape[column % len(identity.shape)]
     if identity.hairstyle not in ("bob", "long"):

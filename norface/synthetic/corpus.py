@@ -39,6 +39,7 @@ from norface.synthetic.sampling import (
     normalized_truth,
     subject_name,
 )
+from norface.synthetic.version import CARD_NAME, RENDERER_VERSION
 
 __all__ = [
     "CORPUS", "POOLS", "Camera", "FaceParameters", "Light", "RenderedFace", "draw_frame",
@@ -46,7 +47,6 @@ __all__ = [
     "render_batch", "write_contact_sheet", "write_corpus", "write_truth",
 ]  # fmt: skip
 
-CARD_NAME = "corpus.json"
 SHEET_NAME = "contact_sheet.png"
 _CHUNK = 32
 
@@ -67,6 +67,8 @@ class CorpusCard:
     "Number of the first subject within the pool."
     clip_frames: int = 0
     "Frames of a clip; 0 = photographs."
+    renderer: int = RENDERER_VERSION
+    "What drew them."
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():

@@ -136,7 +136,7 @@ def _between(tones: np.ndarray, position: float) -> np.ndarray:
 def _draw_resting(rng: np.random.Generator, age: float) -> np.ndarray:
     """Resting offsets: most small, some as large as an intensity of 2 (the confusion to undo)."""
     mean = np.zeros(len(UNITS))
-    spread = {1: 0.65, 2: 0.65, 4: 0.55, 5: 0.4, 6: 0.6, 7: 0.8, 9: 0.4, 10: 0.6, 12: 0.55, 14: 0.6,
+    spread = {1: 0.65, 2: 0.65, 4: 0.5, 5: 0.4, 6: 0.6, 7: 0.8, 9: 0.4, 10: 0.6, 12: 0.55, 14: 0.6,
               15: 0.55, 17: 0.5, 20: 0.4, 23: 0.4, 24: 0.6, 25: 0.0, 26: 0.0}  # fmt: skip
     values = rng.normal(mean, [spread[unit] for unit in UNITS])
     # Brows rise or fall as a whole, and corners go up or down, rather than both.
@@ -250,7 +250,7 @@ def draw_identity(seed: int) -> Identity:
         [rng.uniform(-0.55, 0.55, 4), rng.uniform(-1.0, 0.45, 4), rng.uniform(0.007, 0.016, 4)], 1
     )
     moles = moles[: max(rng.integers(-2, 5), 0)]
-    shape = np.clip(rng.normal(0, 1, len(SHAPE_NAMES)), -2.2, 2.2)
+    shape = np.clip(rng.normal(0, 1, len(SHAPE_NAMES)), -2.0, 2.0)
     shape[SHAPE_NAMES.index("jaw width")] += 0.5 if masculine else -0.5
     shape[SHAPE_NAMES.index("brow ridge")] += 0.7 if masculine else -0.5
     return Identity(

@@ -150,9 +150,10 @@ def skin_colour(u, v, flush, dark, gloss, look, moles, noise):
         strand = noise_at(noise, 1, 2.7 * u + 0.4 * v, 0.5 * v)
         thick = step(beard + 0.16 * strand, 0.3, 0.75)
         shade = 0.85 + 0.28 * strand
-        r = r * (1 - cover) + cover * look.hair_r * 0.8
-        g = g * (1 - cover) + cover * look.hair_g * 0.8
-        b = b * (1 - cover) + cover * look.hair_b * 0.8
+        # Stubs are mostly shadow, whatever their colour.
+        r = r * (1 - cover) + cover * (0.4 * look.hair_r + 0.15 * look.skin_r)
+        g = g * (1 - cover) + cover * (0.4 * look.hair_g + 0.15 * look.skin_g)
+        b = b * (1 - cover) + cover * (0.4 * look.hair_b + 0.15 * look.skin_b)
         r = r * (1 - thick) + thick * look.hair_r * shade
         g = g * (1 - thick) + thick * look.hair_g * shade
         b = b * (1 - thick) + thick * look.hair_b * shade

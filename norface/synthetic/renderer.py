@@ -17,7 +17,7 @@ import numpy as np
 
 from norface.data.alignment import alignment_matrix, move_points
 from norface.synthetic import action_units, landmarks, shape
-from norface.synthetic.accessories import Parts, build_parts
+from norface.synthetic.accessories import EAR_ROW, Parts, build_parts
 from norface.synthetic.background import draw_scene
 from norface.synthetic.fields import SPOTS, add_fields
 from norface.synthetic.head import (
@@ -97,6 +97,7 @@ class _Person:
         tuft = 0.02 * np.sin(9 * SPOTS.u + seed) * identity.look.hair_wave
         above = SPOTS.v - edge - identity.parting * SPOTS.u / 0.5 - tuft
         self.hair = (above / upright).astype(np.float32)
+        skull = np.abs(self.rest[EAR_ROW, :, 0]).max()
         normals = np.empty_like(self.rest)
         grid_normals(self.rest, UPPER_ROW, normals)
         puff = identity.hair_thickness * ramp(
@@ -106,7 +107,7 @@ class _Person:
         curl = identity.look.hair_curl
         puff *= 1 + 0.16 * curl * np.sin(21 * SPOTS.u + seed) * np.sin((5 + 14 * curl) * SPOTS.v)
         self.rest += (puff[..., None] * normals).astype(np.float32)
-        self.parts: Parts = build_parts(identity, self.rest, anchors[:2])
+        self.parts: Parts = build_parts(identity, self.rest, anchors[:2], skull=float(skull))
         count = _HEAD_VERTICES + len(self.parts.points)
         self.material = np.zeros((count, 7), np.float32)
         self.material[:, 3] = 1

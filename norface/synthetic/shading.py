@@ -79,7 +79,7 @@ def _hair(u, v, look, noise):
     bend = noise_at(noise, 0, 0.6 * u + look.noise_u, 0.6 * v) * 0.06 * look.hair_wave
     strand = noise_at(noise, 1, 1.7 * (u + bend) + look.noise_v, 1.7 * curl * curl * v)
     broad = noise_at(noise, 0, 1.2 * (u + bend), 0.35 * v + look.noise_v)
-    return max(0.95 + 0.22 * strand + 0.2 * broad, 0.2), strand
+    return max(0.95 + 0.22 * strand + 0.12 * broad, 0.2), strand
 
 
 @numba.njit(inline="always")

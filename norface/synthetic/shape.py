@@ -35,7 +35,7 @@ FIELDS: dict[str, Field] = {
     "eye depth": lambda s: (0.0, 0.0, 0.03 * gaussian(s.a, s.v, at=(0.31, 0.0), size=(0.15, 0.1))),
     "brow ridge": lambda s: (0.0, 0.0, 0.028 * gaussian(s.a, s.v, at=(0.24, 0.17), size=(0.22, 0.07))),
     "brow height": lambda s: (
-        0.0, 0.022 * gaussian(s.a, s.v, at=(0.3, 0.24), size=(0.3, 0.13)) * ramp(s.v, 0.06, 0.16), 0.0
+        0.0, 0.018 * gaussian(s.a, s.v, at=(0.3, 0.24), size=(0.3, 0.13)) * ramp(s.v, 0.06, 0.16), 0.0
     ),
     "nose length": lambda s: (0.0, -0.04 * gaussian(s.a, s.v, at=(0, -0.5), size=(0.2, 0.13)), 0.0),
     "nose width": lambda s: (

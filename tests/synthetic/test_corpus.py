@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from norface.synthetic.corpus import (
     write_truth,
 )
 from norface.synthetic.sampling import check_pools, identity_seed, subject_name
+from norface.synthetic.version import CARD_NAME, RENDERER_VERSION, renderer_of
 
 
 @pytest.fixture(scope="module")
@@ -199,3 +201,15 @@ def test_faces_of_clips_can_be_rendered_again_from_their_records(tmp_path):
         again = render(parameters_of(index.read_record(row)), 32).pixels
         assert np.abs(again.astype(int) - index.read_pixels(row)).mean() < 4
         assert parameters_of(index.read_record(row)) == draw_parameters("normalizer", 0, row, 0, 3)
+
+
+def test_shards_say_which_renderer_drew_them(folder, tmp_path):
+    assert json.loads((folder / CARD_NAME).read_text())["renderer"] == RENDERER_VERSION
+    assert renderer_of([folder, tmp_path]) == RENDERER_VERSION and renderer_of([tmp_path]) is None
+    (tmp_path / CARD_NAME).write_text('{"pool": "folds"}')
+    assert renderer_of([tmp_path]) == 1
+    with pytest.raises(CorpusError, match="several renderers: .* by version 1, .* by version 2"):
+        renderer_of([folder, tmp_path])
+    (tmp_path / CARD_NAME).write_text("not json")
+    with pytest.raises(CorpusError, match="corpus.json: not a card of synthetic shards"):
+        renderer_of([tmp_path])

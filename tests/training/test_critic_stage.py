@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from norface.critics.base import CriticChoice, CriticsConfig, build_critics
@@ -18,6 +19,7 @@ from norface.images import encode_jpeg
 from norface.models.face_networks import UNITS, FaceNetworkConfig
 from norface.synthetic.corpus import draw_frame
 from norface.synthetic.renderer import render
+from norface.synthetic.version import RENDERER_VERSION
 from norface.tracking import TrackingConfig, read_metrics
 from norface.training.backends.base import BackendConfig, build_backend
 from norface.training.run import run_stage
@@ -85,6 +87,8 @@ def test_trained_critic_is_exported_and_judges(shards, tmp_path, kind):
     # Half precision in the file: the shipped critics must stay small.
     tensors = load_file(choice.weights)
     assert all(t.dtype == torch.float16 for t in tensors.values() if t.is_floating_point())
+    with safe_open(str(choice.weights), framework="pt") as file:
+        assert file.metadata()["renderer"] == str(RENDERER_VERSION)
 
 
 def test_too_few_persons_for_the_held_out_ones_is_one_line(shards, tmp_path):

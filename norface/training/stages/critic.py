@@ -31,6 +31,8 @@ from norface.models.face_networks import (
     build_face_network,
     load_face_network,
 )
+from norface.synthetic.sampling import CORPUS
+from norface.synthetic.version import ANY_RENDERER, RENDERER_VERSION, renderer_of
 from norface.training.backends.base import Backend
 from norface.training.stage import Stage, StageConfig
 from norface.training.stages.critic_config import CriticConfig
@@ -73,7 +75,9 @@ class CriticStage(Stage):
 
     def __init__(self, config: CriticConfig, backend: Backend):
         self.config, self.backend = config, backend
-        self.open_faces(config.data.open())
+        index = config.data.open()
+        self.renderer = name_renderer(index)
+        self.open_faces(index)
         self.network = self.build_network()
         self.model = backend.prepare(self.build_judged().to(backend.device))
         optimizer = torch.optim.AdamW(
@@ -224,7 +228,16 @@ class CriticStage(Stage):
             for name, value in self.whole_network.state_dict().items()
         }
         settings = json.dumps(self.config.network.model_dump(mode="json"))
-        write_tensors(folder / "critic.safetensors", tensors, {"network": settings})
+        about = {"network": settings, "renderer": self.renderer}
+        write_tensors(folder / "critic.safetensors", tensors, about)
+
+
+def name_renderer(index: ShardIndex) -> str:
+    """What a network trained on these faces says of their renderer: a version, or `any`."""
+    version = renderer_of(index.folders)
+    if version is None and CORPUS not in {corpus for corpus, _ in index.persons}:
+        return ANY_RENDERER
+    return str(RENDERER_VERSION if version is None else version)
 
 
 def hold_out(index: ShardIndex, count: int) -> tuple[list[Person], list[Person]]:
