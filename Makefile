@@ -1,7 +1,7 @@
 # Shortcuts; README has the same without make.
 PYTHON ?= python3
 BIN = .venv/bin
-EXTRAS = dev,cluster
+EXTRAS = dev,cluster,deepspeed,tune
 
 .PHONY: help test test-fast checks format docs ci
 help:

@@ -114,6 +114,8 @@ def build_executor(config: ClusterConfig, code: Path) -> Any:
             f"export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-{config.cpus_per_rank}}}",
             f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
             "export PYTHONSAFEPATH=1  # not the code in the folder that it was submitted from",
+            # See skip_steps in slurm/common.sh: a late kill must not hit the next start.
+            "for ((i = ${SLURM_RESTART_COUNT:-0} % 4; i > 0; i--)); do srun -N1 -n1 true; done",
         ],
     )
     return executor

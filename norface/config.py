@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from norface.errors import ConfigError
+from norface.errors import ConfigError, hide_password
 
 
 class Config(BaseModel):
@@ -123,7 +123,7 @@ def describe(error: ValidationError, schema: type[Config]) -> str:
         return f"'{path}' must be set{more}"
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    return f"'{path}': found {first['input']!r}; {message}{more}"
+    return f"'{path}': found {hide_password(repr(first['input']))}; {message}{more}"
 
 
 def find_schema(schema: type[Config], path: Sequence[str | int]) -> type[Config] | None:

@@ -81,7 +81,7 @@ def build_corpora() -> str:
     for name in READERS:
         reader = open_corpus(name, "ROOT")
         about = inspect.getdoc(inspect.getmodule(type(reader))) or ""
-        parts.append(f"### {name}\n\n{reader.title}.\n\n{about}")
+        parts.append(f"### {name}\n\n{about}")
         parts.append("\n".join(["```text", reader.tree, "```"]))
         if reader.published:
             counts = ", ".join(f"{key} {value:,}" for key, value in reader.published.items())

@@ -3,6 +3,8 @@
 The command line prints the message of a NorfaceError without a traceback and exits with 2.
 """
 
+import re
+
 
 class NorfaceError(Exception):
     """Base of every error that the user can mend."""
@@ -34,3 +36,8 @@ class TrainingError(NorfaceError):
 
 class TrackingError(NorfaceError):
     """A run could not be brought to the tracking store."""
+
+
+def hide_password(text: str) -> str:
+    """Text without the user and password of addresses in it."""
+    return re.sub(r"//[^/@\s]*@", "//", text)

@@ -9,11 +9,10 @@ store all do the same.
 from __future__ import annotations
 
 import json
-import logging
-import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,17 +20,19 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from norface.config import flatten
-from norface.errors import TrackingError
+from norface.errors import TrackingError, hide_password
+from norface.mlflow_client import default_uri, import_mlflow, make_client, reason
 from norface.system_metrics import SYSTEM_FILE
 from norface.tracking import ARTIFACTS, CONFIG_FILE, METRICS_FILE, RESERVED, RUN_FILE, read_facts
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import DatasetInput
 
 MLFLOW_FILE = "mlflow.json"
 METRICS_A_CALL, PARAMS_A_CALL, LONGEST_VALUE = 900, 100, 500
 STATUS = {"running": "RUNNING", "finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+KIND_OF_EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}
+"MLflow opens such an experiment with its table of training runs."
 RUN_TAG, PARENT_TAG = "norface.run", "norface.parent"
 
 
@@ -103,7 +104,7 @@ class Feed:
         if self.uri.startswith("sqlite:"):
             place = (self.root / "mlartifacts" / name).as_uri()
         try:
-            return str(self.client.create_experiment(name, artifact_location=place))
+            return str(self.client.create_experiment(name, place, KIND_OF_EXPERIMENT))
         except MlflowException:
             # Another process has made it since.
             found = self.client.get_experiment_by_name(name)
@@ -141,10 +142,18 @@ class Feed:
         self.client.log_batch(run_id, tags=run_tags)
         for start in range(0, len(params), PARAMS_A_CALL):
             self.client.log_batch(run_id, params=params[start : start + PARAMS_A_CALL])
-        datasets = make_dataset_inputs(self.facts.get("datasets", []))
-        if datasets:
-            # MLflow keeps one of those with the same name and digest.
-            self.client.log_inputs(run_id, datasets)
+        self._log_inputs(run_id, make_dataset_inputs(self.facts.get("datasets", [])))
+
+    def _log_inputs(self, run_id: str, datasets: list[DatasetInput], tries: int = 5) -> None:
+        """Name the data. MLflow keeps one data set of each name and digest in an experiment, and
+        fails for the second of two runs that bring it at once."""
+        for left in reversed(range(tries if datasets else 0)):
+            try:
+                return self.client.log_inputs(run_id, datasets)
+            except Exception as error:
+                if not left or "UNIQUE" not in str(error).upper():
+                    raise
+                time.sleep(0.2)
 
     def _join_parent(self) -> None:
         """Nest this run below its parent, as soon as the store knows that one."""
@@ -314,22 +323,6 @@ def sync(folders: Sequence[Path], uri: str | None = None) -> None:
         print(f"{folder}: MLflow run {feed.run_id} is up to date")
 
 
-def import_mlflow() -> None:
-    """Import MLflow (seconds) without its telemetry, its chatter and its minutes of retrying."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
-    import mlflow.tracking  # noqa: F401
-
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def default_uri(root: Path = Path("runs")) -> str:
-    """MLFLOW_TRACKING_URI, else the sqlite file of a folder of runs."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
-
-
 def make_dataset_inputs(datasets: Sequence[Mapping[str, Any]]) -> list[DatasetInput]:
     """Entries of norface.data.provenance as MLflow's inputs of a run."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -345,23 +338,6 @@ def make_dataset_inputs(datasets: Sequence[Mapping[str, Any]]) -> list[DatasetIn
         )  # fmt: skip
         inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", one["context"])]))
     return inputs
-
-
-def make_client(uri: str) -> MlflowClient:
-    """A client of one store, apart from whatever `mlflow.set_tracking_uri` says."""
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=uri)
-
-
-def reason(error: Exception) -> str:
-    """The beginning of an error's first line, without the password that it may quote."""
-    return hide_password((str(error).splitlines() or [type(error).__name__])[0])[:200]
-
-
-def hide_password(text: str) -> str:
-    """Text without the user and password of addresses in it."""
-    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def yaml_text(value: Any) -> str:

@@ -25,11 +25,10 @@ from norface.data.normalized import TARGET_NAME, NormalizedSet, claim_set
 from norface.data.parts import parse_part
 from norface.data.records import FaceRecord
 from norface.data.shards import ShardFile, ShardIndex, write_index
-from norface.errors import ConfigError, CorpusError
+from norface.errors import ConfigError
 from norface.images import (
     decode_jpeg,
     encode_jpeg,
-    read_photo,
     resize_pixels,
     to_image,
     to_pixels,
@@ -37,7 +36,7 @@ from norface.images import (
 )
 from norface.models.normalizer import Normalizer, load_generator
 from norface.progress import Progress
-from norface.targets import check_file, check_row
+from norface.targets import check_file, check_row, read_aligned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,12 +187,7 @@ def read_target(
         return key, resize_pixels(index.read_pixels(index.row_of(key)), side)
     if image is None or key is not None:
         raise ConfigError("target: set exactly one of target_key and target_image")
-    pixels = read_photo(image)
-    if pixels.shape[0] != pixels.shape[1]:
-        raise CorpusError(
-            f"{image}: is {pixels.shape[1]}x{pixels.shape[0]}; a target must be aligned and square,"
-            " as `norface prepare folder` writes it"
-        )
+    pixels = read_aligned(image)
     if checked_for is not None:
         check_file(image, pixels, checked_for)
     return Path(image).stem, resize_pixels(pixels, side)

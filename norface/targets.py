@@ -28,9 +28,11 @@ from norface.data.labels import ACTION_UNITS, EMOTIONS, PRESENT_FROM, unit_name
 from norface.data.shards import ShardIndex
 from norface.errors import CorpusError, WeightsError
 from norface.evaluation.unit_readers import SYNTHETIC, UnitReader, choose_reader
-from norface.images import resize_pixels
+from norface.images import read_photo, resize_pixels
 from norface.progress import track
 
+TRACE = 1.0
+"A candidate has every labelled intensity below; a target's must be below PRESENT_FROM."
 LOOKED_AT = 8
 "Pictures of a person that are looked at for `choose_candidates`, spread over those at rest."
 DETECTED_SIDE = 256
@@ -144,6 +146,22 @@ def check_file(path: str | Path, pixels: np.ndarray, corpora: Collection[str]) -
     check_target(pixels, str(path), reader=find_reader(world, str(path)), detector=detector)
 
 
+def read_aligned(path: str | Path) -> np.ndarray:
+    """Pixels (S, S, 3) of an aligned picture. Raises CorpusError for one that is not square."""
+    pixels = read_photo(path)
+    if pixels.shape[0] != pixels.shape[1]:
+        raise CorpusError(
+            f"{path}: is {pixels.shape[1]}x{pixels.shape[0]}; a target must be aligned and square,"
+            " as `norface prepare folder` writes it"
+        )
+    return pixels
+
+
+def check_picture(path: str | Path, corpora: Collection[str]) -> None:
+    """`check_file` of an aligned picture on disk."""
+    check_file(path, read_aligned(path), corpora)
+
+
 def find_reader(corpus: str, name: str) -> UnitReader | None:
     """The reader of faces of a corpus; None, with a warning about `name`, where there is none."""
     try:
@@ -184,10 +202,8 @@ def resting_rows(index: ShardIndex, most: int) -> list[tuple[int, str]]:
     """(row, person) of up to `most` pictures a person that no label calls active."""
     units = tuple(ACTION_UNITS)
     intensity, presence = index.labels("intensity", units), index.labels("au", units)
-    active = (np.nan_to_num(intensity) >= PRESENT_FROM).any(1) | (np.nan_to_num(presence) > 0).any(
-        1
-    )
-    # Below `present` is not at rest: where intensities are known, the weakest come first.
+    active = (np.nan_to_num(intensity) >= TRACE).any(1) | (np.nan_to_num(presence) > 0).any(1)
+    # Where intensities are known, only the weakest expressions of a person are looked at.
     total = np.nan_to_num(intensity).sum(axis=1)
     emotions = index.emotions()
     active |= (emotions > 0) & np.isnan(intensity).all(1) & np.isnan(presence).all(1)

@@ -137,7 +137,7 @@ class Run:
 
     def note(self, **facts: Any) -> None:
         """Keep facts in run.json that MLflow gets too: `models` (files of final weights in the run
-        folder), `description` (Markdown)."""
+        folder), `files` (more files of it, as artifacts), `description` (Markdown)."""
         self.facts.update(facts)
         write_facts(self.folder, self.facts)
 
@@ -236,6 +236,7 @@ def open_run(
         "tags": {**tracking.tags, **(tags or {})},
         "datasets": [dict(one) for one in datasets],
         "models": known.get("models", []),
+        "files": known.get("files", []),
         "log_models": tracking.models,
         "description": known.get("description", ""),
     }

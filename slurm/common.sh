@@ -19,6 +19,8 @@ die() {
 
 # Modules, variables and container that launchers/cluster.py wrote beside the frozen code.
 load_setup() {
+    # From now on: a request that comes while nothing runs yet is a reason to requeue, not to die.
+    [[ ! ${SLURM_JOB_ID:-} ]] || trap 'stop_asked=yes' USR1 USR2 TERM
     # shellcheck disable=SC1091
     if [[ -f $ROOT/setup.sh ]]; then source "$ROOT/setup.sh" || die "$ROOT/setup.sh failed"; fi
     # Seconds that ranks have to save once asked. Less than --signal's, so that time is left to
@@ -124,9 +126,18 @@ set_part() {
         die "--array must be a whole range such as 0-15; to do what is left, leave --array out"
 }
 
+# Gives the coming srun another step number than that of the start before. When a node dies, srun
+# asks Slurm to kill the rest of the step; Slurm repeats that for a node that does not answer a minute
+# later, and would so kill the step of the same number in the job's next start.
+skip_steps() {
+    local left=$((${SLURM_RESTART_COUNT:-0} % 4))
+    for (( ; left > 0; left--)); do srun --nodes=1 --ntasks=1 true; done
+}
+
 # Runs `norface ARGUMENTS` on every rank; USR1, USR2 and TERM to this script reach them as USR1.
 run_ranks() { # ARGUMENTS...; returns the ranks' exit code
     stop_signal=USR1
+    skip_steps
     run_and_wait srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$NORFACE_WORLD_SIZE" \
         --ntasks-per-node="$RANKS_PER_NODE" --cpus-per-task="$CPUS_PER_RANK" \
         --kill-on-bad-exit=1 "${SRUN[@]}" "${PYTHON[@]}" -m launchers.slurm_rank "$@"
@@ -142,6 +153,7 @@ run_once() { # ARGUMENTS...; returns its exit code
 
 run_and_wait() { # COMMAND...; returns its exit code
     local code ended
+    [[ ! $stop_asked ]] || return $RESUME_CODE
     trap 'ask_to_stop' USR1 USR2 TERM
     "$@" &
     child=$!

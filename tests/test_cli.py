@@ -10,7 +10,9 @@ import pytest
 from norface import __version__
 from norface.cli import main as cli
 
-WRITTEN = [verb for verb in cli.VERBS if importlib.util.find_spec(f"norface.cli.{verb}")]
+WRITTEN = [
+    verb for verb in cli.VERBS if importlib.util.find_spec(f"norface.cli.{verb.replace('-', '_')}")
+]
 
 
 def norface(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from launchers.local import find_free_port
 from norface.bench.tracking import tracking_server
 from norface.cli.main import main
 from norface.config import Config, load_config
-from norface.errors import CheckpointError, ConfigError
-from norface.mlflow_feed import Feed, FeedThread, hide_password, import_mlflow, make_client, sync
+from norface.errors import CheckpointError, ConfigError, hide_password
+from norface.mlflow_client import import_mlflow, make_client
+from norface.mlflow_feed import Feed, FeedThread, sync
 from norface.tracking import TrackingConfig, open_run, read_metrics
 
 OFF = TrackingConfig(mlflow=False)
@@ -204,6 +206,24 @@ def test_a_half_written_line_waits_for_its_end(root):
         file.write('"loss": 0.5}\n')
     feed.update()
     assert histories(root, folder) == {"loss": [(1, 1.0), (2, 0.5)]}
+
+
+def test_runs_that_bring_the_same_data_at_once_all_name_it(root):
+    data = {
+        "name": "bp4d", "corpora": ["bp4d"], "digest": "0123456789ab", "source": "shards/bp4d",
+        "context": "training", "pictures": 10, "persons": 2,
+    }  # fmt: skip
+    folders = [root / f"data{number}" for number in range(6)]
+    for folder in folders:
+        open_run(folder, kind="test", tracking=TrackingConfig(), task="au", datasets=[data])
+    with ThreadPoolExecutor(len(folders)) as pool:
+        list(pool.map(lambda folder: Feed(folder).update(), folders))
+    client = client_of(root)
+    for folder in folders:
+        run = client.get_run(mlflow_id(folder))
+        (one,) = run.inputs.dataset_inputs
+        assert (one.dataset.name, one.dataset.digest) == ("bp4d", "0123456789ab")
+        assert client.get_experiment(run.info.experiment_id).name == "bp4d-au"
 
 
 def test_more_than_one_call_of_metrics_arrives_whole(root):

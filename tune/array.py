@@ -1,11 +1,12 @@
 """Search without Ray: an array of jobs, a trial each, that share a study of Optuna.
 
     python -m tune.array CONFIG [key=value ...] [--cluster FILE] [--dry-run]
-    python -m tune.array CONFIG [key=value ...] --collect
+    python -m tune.array CONFIG [key=value ...] --here | --collect
 
-Queues the trials that have not ended through submitit (on Slurm, or as processes here where there
-is no Slurm), and a summary behind them. Each job asks the study in SWEEP/optuna.journal for its
-values and, with scheduler asha, whether to go on. The same command again queues what is missing.
+Queues the trials that have not ended through submitit, and a summary behind them; --here runs them
+as processes of this machine, --collect only sums up. Each job asks the study in
+SWEEP/optuna.journal for its values and, with scheduler asha, whether to go on. The same command
+again queues what is missing.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ import argparse
 import os
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from launchers.submit import ClusterConfig
 from norface.config import load_config
-from norface.errors import ConfigError, NorfaceError
-from norface.mlflow_feed import sync
+from norface.errors import ConfigError, LaunchError, NorfaceError
+from norface.report.build import REPORT_FILE
 from tune.config import SweepConfig
 from tune.folder import ENDED, list_trials, trial_folder
 from tune.process import TrialWatch
@@ -89,53 +91,80 @@ def open_storage(folder: Path) -> Any:
     return JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
 
 
+def prepare(sweep: Sweep) -> list[int]:
+    """Make the sweep's folder and its study; returns the trials to run."""
+    with sweep.open():
+        Study(sweep.config, open_storage(sweep.folder))
+        return sweep.numbers()
+
+
 def submit(sweep: Sweep, cluster: ClusterConfig) -> list[str]:
     """Queue the trials that have not ended; returns the ids of their jobs and of the summary."""
     import submitit
 
-    with sweep.open():
-        numbers = sweep.numbers()
-        Study(sweep.config, open_storage(sweep.folder))
-    resources, config = sweep.config.resources, sweep.config
-    executor = submitit.AutoExecutor(folder=cluster.logs.absolute() / "%j")
-    has_slurm = shutil.which("srun") is not None
-    executor.update_parameters(
-        name=config.name,
-        timeout_min=cluster.minutes,
-        nodes=1,
-        tasks_per_node=1,
-        cpus_per_task=max(1, round(resources.cpus * resources.processes)),
-        **(
-            {"gpus_per_node": round(resources.gpus * resources.processes)} if resources.gpus else {}
-        ),
-        **(
-            {
-                "slurm_array_parallelism": resources.at_once or len(numbers) or 1,
-                "slurm_partition": cluster.partition,
-                "slurm_account": cluster.account,
-                "slurm_constraint": cluster.constraint,
-                "slurm_signal_delay_s": cluster.signal_before_end_s,
-                "stderr_to_stdout": True,
-            }
-            if has_slurm
-            else {}
-        ),
+    numbers, config, cwd = prepare(sweep), sweep.config, os.getcwd()
+    resources = config.resources
+    executor = submitit.SlurmExecutor(
+        folder=cluster.logs.absolute() / "%j", max_num_timeout=cluster.restarts
     )
-    cwd = os.getcwd()
+    common = {
+        "time": cluster.minutes,
+        "partition": cluster.partition,
+        "account": cluster.account,
+        "constraint": cluster.constraint,
+        "signal_delay_s": cluster.signal_before_end_s,
+        "stderr_to_stdout": True,
+        "nodes": 1,
+        "ntasks_per_node": 1,
+    }
+    executor.update_parameters(
+        job_name=config.name,
+        cpus_per_task=max(1, round(resources.cpus * resources.processes)),
+        gpus_per_node=round(resources.gpus * resources.processes) or None,
+        array_parallelism=resources.at_once or len(numbers) or 1,
+        **common,
+    )
     with executor.batch():
         jobs = [executor.submit(ArrayJob(config, number, cwd)) for number in numbers]
     ids = [job.job_id for job in jobs]
-    if not has_slurm:
-        for job in jobs:
-            job.wait()
-        collect(sweep)
-        return ids
-    array = ids[0].partition("_")[0] if ids else None
+    after = f"afterany:{ids[0].partition('_')[0]}" if ids else None
+    executor = submitit.SlurmExecutor(folder=cluster.logs.absolute() / "%j")
     executor.update_parameters(
-        name=f"{config.name}-summary",
-        **({"slurm_additional_parameters": {"dependency": f"afterany:{array}"}} if array else {}),
+        job_name=f"{config.name}-summary",
+        additional_parameters={"dependency": after} if after else {},
+        **common,
     )
     return [*ids, executor.submit(SummaryJob(config, cwd)).job_id]
+
+
+def run_here(sweep: Sweep) -> None:
+    """The same as processes of this machine, as many at once as it has CPUs for."""
+    import submitit
+    from submitit.core.utils import FailedJobError
+
+    from tune.expected import count_local_places
+
+    numbers, places = prepare(sweep), count_local_places(sweep)
+    executor = submitit.LocalExecutor(folder=sweep.folder / "jobs" / "%j")
+    executor.update_parameters(timeout_min=60 * 24 * 365)
+    cwd, running, failed = os.getcwd(), dict[int, Any](), list[int]()
+    while numbers or running:
+        while numbers and len(running) < places:
+            number = numbers.pop(0)
+            running[number] = executor.submit(ArrayJob(sweep.config, number, cwd))
+        time.sleep(0.5)
+        for number, job in list(running.items()):
+            if job.done():
+                try:
+                    print(f"trial {number:04d} {job.result()}", flush=True)
+                except FailedJobError:
+                    failed.append(number)
+                del running[number]
+    if failed:
+        raise LaunchError(
+            f"trial {failed[0]:04d}: its job broke, see {sweep.folder / 'jobs'}; start again"
+        )
+    collect(sweep)
 
 
 def collect(sweep: Sweep) -> None:
@@ -144,12 +173,7 @@ def collect(sweep: Sweep) -> None:
         ended = [trial for trial in list_trials(sweep.folder) if trial.state in ENDED]
         print(f"{len(ended)} of {sweep.config.trials} trials have ended", flush=True)
         sweep.sum_up()
-        run.finish("finished" if len(ended) == sweep.config.trials else "stopped")
-    if sweep.config.tracking.mlflow:
-        try:
-            sync([sweep.folder, *(trial_folder(sweep.folder, t.number) for t in ended)])
-        except NorfaceError as error:
-            print(f"MLflow is not up to date: {error}", file=sys.stderr)
+        run.log_artifact(sweep.folder / REPORT_FILE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -162,6 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("config", type=Path, help="yaml of the sweep")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--cluster", type=Path, help="yaml of the cluster's settings")
+    parser.add_argument("--here", action="store_true", help="as processes of this machine")
     parser.add_argument("--collect", action="store_true", help="sum up what the jobs did")
     parser.add_argument("--dry-run", action="store_true", help="space, budget and expected time")
     given = parser.parse_intermixed_args(arguments)
@@ -177,7 +202,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(describe(sweep))
         elif given.collect:
             collect(sweep)
+        elif given.here:
+            run_here(sweep)
         else:
+            if shutil.which("sbatch") is None:
+                raise LaunchError("no sbatch here; run the trials on this machine with --here")
             print(" ".join(submit(sweep, load_config(ClusterConfig, given.cluster))))
     except NorfaceError as error:
         print(f"tune.array: {error}", file=sys.stderr)

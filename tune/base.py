@@ -72,6 +72,9 @@ class Base:
         values = self.with_values({key: value})
         try:
             self.schema.model_validate(values)
+        except ConfigError:
+            # A check of several keys together.
+            return
         except ValidationError as error:
             first = error.errors()[0]
             # Two values that only do not fit together are no mistake of the space.

@@ -11,7 +11,8 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
-from norface.mlflow_feed import Feed, import_mlflow, reason
+from norface.mlflow_client import import_mlflow, reason
+from norface.mlflow_feed import Feed
 from norface.tracking import RUN_FILE, TrackingConfig, read_facts
 
 

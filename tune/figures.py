@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from norface.report.figures import COLOURS, INK, RULE, to_svg
 from tune.folder import Trial
@@ -128,6 +129,7 @@ def draw_best_so_far(trials: Sequence[Trial], metric: str, mode: str) -> str:
             numbers.append(trial.number)
             best.append(found)
     axes.step(numbers, best, where="post", color=COLOURS[2], linewidth=1.6, label="best so far")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("trial")
     axes.set_ylabel(metric)
     axes.legend(frameon=False, fontsize=8)
@@ -150,6 +152,8 @@ def draw_each(trials: Sequence[Trial], space: Mapping[str, Parameter], metric: s
             axes.set_xlim(-0.5, len(names) - 0.5)
         elif parameter.is_log:
             axes.set_xscale("log")
+        elif parameter.kind == "int":
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.plot(values, [t.value or 0.0 for t in whole], "o", color=COLOURS[1], markersize=4.5)
         axes.set_title(short(key, list(space)), loc="left")
         axes.set_ylabel(metric, color=INK)

@@ -51,6 +51,8 @@ class Trial:
     "Why it failed, in a line."
     generation: int = 0
     "How often it took over another trial's weights (pbt); the stage's runs lie in runN."
+    node: str = ""
+    "The machine that ran it last."
     history: list[dict[str, Any]] = field(default_factory=list)
     "Its values before each takeover."
 

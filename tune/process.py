@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from norface.tracking import Run, TrackingConfig
+from norface.training.preemption import RESUME_CODE
 from tune.channel import GO, MARK, STOP
 from tune.folder import LOG_FILE, OBJECTIVE, read_trial, reports_of, write_trial
 
@@ -113,6 +115,7 @@ class TrialWatch:
 
     def _start(self) -> None:
         self.starts += 1
+        self.trial.node = socket.gethostname()
         self._started = time.monotonic()
         threads = max(1, int(self.spec["cpus"]))
         environment = {
@@ -145,17 +148,23 @@ class TrialWatch:
         return None
 
     def _look_at_end(self) -> Event | None:
-        """The output has ended without a last word: start again, or give up."""
+        """The output has ended without a last word: start again, or give up.
+
+        A process that was killed (a rank of it: 128 + signal) or saved on request starts again; one
+        that failed by itself would fail again.
+        """
         assert self.process is not None
         code = self.process.wait()
         self._finish_process()
-        if self.starts <= self.spec["retries"]:
+        was_killed = code < 0 or code > 128 or code == RESUME_CODE
+        if was_killed and self.starts <= self.spec["retries"]:
             return None
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        return self._end(
-            "failed",
-            error=f"its process ended with {how} {self.starts} times; see {self.folder / LOG_FILE}",
-        )
+        times = f" {self.starts} times" if was_killed else ""
+        log = self.folder / LOG_FILE
+        last = (log.read_text(encoding="utf-8", errors="replace").split("\n") or [""])[-2:]
+        said = " ".join(last).strip()[-200:]
+        return self._end("failed", error=f"ended with {how}{times}: {said} (see {log})")
 
     def _finish_process(self) -> None:
         if self.process is not None:

@@ -1,7 +1,8 @@
 """A trial as Ray Tune sees it: an actor that watches the trial's process, report by report.
 
 The actor holds no network and no data, so it starts in a second and is reused for the next trial.
-Reports of earlier starts are given to the scheduler again, without running anything.
+Reports of earlier starts are given to the scheduler again, without running anything; not to
+population-based training, which would have trials take over weights that have moved on.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class NorfaceTrial(tune.Trainable):
         self.values = dict(config["values"])
         self.folder = trial_folder(Path(self.shared["sweep"]), config["number"])
         self.watch = TrialWatch({**self.shared, "folder": str(self.folder)}, self._start_others)
-        self.replay = deque(self.watch.recorded)
+        self.replay = deque(self.watch.recorded if self.shared["replay"] else [])
         self.is_waiting = False
 
     def step(self) -> dict[str, Any]:

@@ -88,8 +88,9 @@ def choose_figures(
     note = ", ".join(f"{number} {state}" for state, number in count.items() if number)
     figures.append(KeyFigure("Trials", f"{ended} of {config.trials}", note or "all whole"))
     whole = max((t.reports for t in trials if t.state == "finished"), default=0)
-    done = sum(len(reports_of(trial_folder(folder, t.number))) for t in trials)
-    asked = whole * sum(t.state in ("finished", "stopped") for t in trials)
+    counted = [t for t in trials if t.state in ("finished", "stopped")]
+    done = sum(len(reports_of(trial_folder(folder, t.number))) for t in counted)
+    asked = whole * len(counted)
     if config.scheduler.kind == "asha" and asked:
         saved = 1 - done / asked
         figures.append(KeyFigure("Steps saved", f"{100 * saved:.0f} %", "by stopping early"))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import secrets
 import signal
 import sys
 import time
@@ -21,7 +22,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from norface.errors import LaunchError, NorfaceError
-from norface.training.preemption import RESUME_CODE, STOP_SIGNALS
+from norface.report.build import REPORT_FILE
+from norface.training.preemption import STOP_SIGNALS, StoppedOnRequest
 from tune.config import ResourcesConfig
 from tune.sweep import Sweep, load_sweep
 
@@ -37,32 +39,35 @@ RAY_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_RESULT_BUFFER_LENGTH": "1",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
 }
-"No usage statistics, no files of Ray's own a trial, and our own way to stop."
+"""No usage statistics, no files of Ray's own a trial, our own way to stop, and a token a sweep for
+whoever reaches Ray's ports."""
+PATIENCE_S = 600.0
+"How long a cluster of Ray may take to come up."
 
 
 class Interrupted(BaseException):
     """A signal asked the driver to stop."""
 
 
-def search(sweep: Sweep, *, address: str = "local") -> None:
-    """Run the trials that are missing, then sum up. Raises NorfaceError, Interrupted."""
+def search(sweep: Sweep, *, address: str = "local", nodes: int = 1) -> None:
+    """Run the trials that are missing, then sum up. Raises NorfaceError, StoppedOnRequest."""
     with sweep.open() as run:
         numbers = sweep.numbers(whole=sweep.config.scheduler.kind == "asha")
         if sweep.numbers():
             try:
-                with stop_signals(), running_ray(address):
+                with stop_signals(), running_ray(address, nodes):
                     run_trials(sweep, numbers)
             except BaseException as error:
                 sweep.interrupted()
                 if isinstance(error, Interrupted):
-                    run.finish("stopped")
                     print(f"{sweep.folder}: stopped; the same command goes on", file=sys.stderr)
-                    raise SystemExit(RESUME_CODE) from None
+                    raise StoppedOnRequest(sweep.folder, 0) from None
                 raise
         sweep.sum_up()
-        run.log_artifact(sweep.folder / "report.html")
-        run.finish("finished")
+        run.log_artifact(sweep.folder / REPORT_FILE)
 
 
 def run_trials(sweep: Sweep, numbers: Sequence[int]) -> None:
@@ -166,8 +171,11 @@ def count_places(resources: ResourcesConfig) -> int:
 
 
 @contextlib.contextmanager
-def running_ray(address: str) -> Iterator[None]:
-    """Ray, started on this machine (`local`) or joined at HOST:PORT."""
+def running_ray(address: str, nodes: int) -> Iterator[None]:
+    """Ray, started on this machine (`local`) or joined at HOST:PORT once it has so many nodes.
+
+    Raises LaunchError where they are not there in time.
+    """
     for name, value in RAY_SETTINGS.items():
         os.environ.setdefault(name, value)
     import logging
@@ -181,15 +189,33 @@ def running_ray(address: str) -> Iterator[None]:
             file=sys.stderr,
             flush=True,
         )
-    ray.init(
-        address=address,
-        num_cpus=os.cpu_count() if address == "local" else None,
-        include_dashboard=False if address == "local" else None,
-        log_to_driver=False,
-        logging_level=logging.WARNING,
-    )
+    here = address == "local"
+    deadline = time.monotonic() + PATIENCE_S
+    while not ray.is_initialized():
+        try:
+            ray.init(
+                address=address,
+                num_cpus=os.cpu_count() if here else None,
+                # Nothing but numbers passes through it.
+                object_store_memory=100_000_000 if here else None,
+                include_dashboard=False if here else None,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+            )
+        except Exception as error:
+            # Ray raises whatever it likes: where it is still coming up elsewhere, and where a busy
+            # machine takes longer than its own half minute to start it.
+            ray.shutdown()
+            if time.monotonic() > deadline:
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                raise LaunchError(f"no Ray at '{address}': {reason}") from None
+            time.sleep(1)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     try:
+        while (found := sum(node["Alive"] for node in ray.nodes())) < nodes:
+            if time.monotonic() > deadline:
+                raise LaunchError(f"{found} of {nodes} nodes have joined Ray at {address}")
+            time.sleep(1)
         yield
     finally:
         ray.shutdown()
@@ -221,6 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("config", type=Path, help="yaml of the sweep")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--dry-run", action="store_true", help="space, budget and expected time")
+    parser.add_argument("--nodes", type=int, default=1, help="wait for so many nodes of that Ray")
     parser.add_argument(
         "--address", default="local", help="HOST:PORT of a running Ray; local = start one here"
     )
@@ -232,7 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             print(describe(sweep))
             return 0
-        search(sweep, address=given.address)
+        search(sweep, address=given.address, nodes=given.nodes)
     except NorfaceError as error:
         print(f"tune.search: {error}", file=sys.stderr)
         return 2

@@ -19,8 +19,9 @@ from tune.space import Parameter, drawn_keys, grid_cells
 if TYPE_CHECKING:
     import optuna
 
-TRIES = 200
-"Draws of a trial whose values do not fit together before the space is called impossible."
+TRIES, TRIES_OF_TPE = 200, 20
+"""Draws of a trial whose values do not fit together before the space is called impossible; tpe
+draws each key by itself and may insist on two that do not fit, so then they are drawn at random."""
 NUMBER = "norface.trial"
 "Name of our number among the study's user attributes."
 
@@ -69,7 +70,7 @@ class Study:
 
         rng = sample_rng(self.sweep.seed, number, attempt, "sweep")
         seed = int(rng.integers(2**31))
-        if self.sweep.search.kind == "tpe":
+        if self.sweep.search.kind == "tpe" and attempt < TRIES_OF_TPE:
             # constant_liar: trials that run count as bad, so that two at once differ.
             self.study.sampler = TPESampler(
                 seed=seed, n_startup_trials=self.sweep.search.startup, constant_liar=True

@@ -97,6 +97,10 @@ class Sweep:
                 self.study = Study(self.config)
                 for trial in list_trials(self.folder):
                     self.study.remember(trial)
+                    folder = trial_folder(self.folder, trial.number)
+                    if trial.ended and read_facts(folder).get("status") == "running":
+                        # The driver was killed between the trial's end and its note.
+                        end_run(folder, trial.state, trial.reports)
                 yield run
 
     def join(self, study: Study) -> None:
@@ -228,6 +232,7 @@ class Sweep:
             "nodes": resources.nodes,
             "retries": resources.retries,
             "reports": self.reports,
+            "replay": self.config.scheduler.kind != "pbt",
         }
 
 

@@ -15,11 +15,11 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +50,9 @@ class TrackingRates(Config):
     blocked: float
     "Largest share of its time that a training spent in logging calls."
     blocked_mean: float
+    working: float
+    """Mean share of its time that a training computed in those calls: what is left of `blocked` on
+    a machine with a free core for each."""
     slowest_call_s: float
     "The longest of all logging calls."
     feeding: float
@@ -68,6 +71,7 @@ class TrackingRates(Config):
                 f"  training blocked in logging calls: {100 * self.blocked:.2f} % of the time at"
                 f" most, {100 * self.blocked_mean:.2f} % on average (goal {100 * GOAL:.0f} %),"
                 f" slowest call {self.slowest_call_s:.3f} s",
+                f"    of that computing: {100 * self.working:.2f} %; the rest waited for a core",
                 f"  feeding threads: {100 * self.feeding:.1f} % of a core each",
                 f"  waited after the end until the server had all: {self.catching_up_s:.1f} s",
                 f"  the server itself: {self.server:.2f} cores",
@@ -80,6 +84,7 @@ class Trained(NamedTuple):
 
     seconds: float
     blocked_s: float
+    working_s: float
     slowest_s: float
     feeding_cpu_s: float
     catching_up_s: float
@@ -112,6 +117,7 @@ def bench_tracking(place: Path, *, processes: int, seconds: float) -> TrackingRa
         lost=lost,
         blocked=round(max(shares), 5),
         blocked_mean=round(float(np.mean(shares)), 5),
+        working=round(float(np.mean([one.working_s / one.seconds for one in done])), 5),
         slowest_call_s=round(max(one.slowest_s for one in done), 4),
         feeding=round(float(np.mean([one.feeding_cpu_s / one.seconds for one in done])), 4),
         catching_up_s=round(max(one.catching_up_s for one in done), 1),
@@ -119,30 +125,33 @@ def bench_tracking(place: Path, *, processes: int, seconds: float) -> TrackingRa
     )
 
 
-def train(folder: Path, uri: str, seconds: float, gate: Barrier) -> Trained:
+def train(folder: Path, uri: str, seconds: float, gate: threading.Barrier) -> Trained:
     """A training without a network: waits for its device, logs, draws; in a process of its own."""
     run = open_run(folder, kind="bench", tracking=TrackingConfig(uri=uri, experiment="bench"))
     rng = np.random.default_rng()
-    blocked, slowest, step = 0.0, 0.0, 0
+    pixels = rng.integers(0, 255, (SIDE, SIDE, 3), np.uint8)
+    blocked, working, slowest, step = 0.0, 0.0, 0.0, 0
     run.start_feeding()
     gate.wait()
     began, cpu, own = time.monotonic(), time.process_time(), time.thread_time()
     while time.monotonic() - began < seconds:
         time.sleep(STEP_S)
         step += 1
-        called = time.monotonic()
+        values = {f"loss/{number:02d}": float(rng.normal()) for number in range(METRICS)}
+        called, cpu_before = time.monotonic(), time.thread_time()
         if step % LOG_EVERY_STEPS == 0:
-            run.log({f"loss/{i:02d}": float(rng.normal()) for i in range(METRICS)}, step, 8 * step)
+            run.log(values, step, 8 * step)
         if step % PICTURE_EVERY_STEPS == 0:
-            run.log_image("samples", rng.integers(0, 255, (SIDE, SIDE, 3), np.uint8), step)
+            run.log_image("samples", pixels, step)
         took = time.monotonic() - called
+        working += time.thread_time() - cpu_before
         blocked, slowest = blocked + took, max(slowest, took)
     trained = time.monotonic() - began
     feeding = time.process_time() - cpu - (time.thread_time() - own)
     gate.wait()
     called = time.monotonic()
     run.finish(patience_s=PATIENCE_S)
-    return Trained(trained, blocked, slowest, feeding, time.monotonic() - called)
+    return Trained(trained, blocked, working, slowest, feeding, time.monotonic() - called)
 
 
 def count_lost(database: Path, folders: list[Path]) -> tuple[int, int]:

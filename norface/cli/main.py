@@ -16,19 +16,22 @@ VERBS = {
     "synth": "write the embedded corpus of synthetic faces",
     "prepare": "a corpus or a folder of photographs => aligned shards",
     "check": "counts, label rates and damaged files of shards, or of a corpus as it was handed out",
-    "train": "train one stage: critic, nor or cla",
+    "train": "train one stage: mae, critic, nor or cla",
+    "targets": "target faces: candidates, checks, originals on several of them",
     "normalize": "shards x target identity => normalized shards",
     "analyze": "photographs => normalized faces, action units, emotion",
     "export": "shards or a normalized set => a folder of pictures to release",
-    "evaluate": "metrics from predictions",
+    "export-model": "F_nor or F_cla as torch.export or ONNX, checked against the original",
+    "evaluate": "metrics from predictions; how good normalized sets are",
     "crossval": "subject-exclusive cross-validation of the classifier",
     "compare": "folds of cross-validations side by side, with paired tests",
     "critics": "the frozen judges: which there are, whether they work, how hard each pulls",
     "paper": "a table of the paper, ours beside the printed numbers",
     "track": "feed MLflow from run folders",
-    "bench": "speed and memory of loading, of the index, of preparation, of tracking",
+    "doctor": "whether this machine, its ranks and the files of a config are fit to train",
+    "bench": "speed and memory of loading, index, preparation, tracking; the renderer",
 }
-"Verb => its line in `norface --help`; the code of a verb is norface/cli/VERB.py."
+"Verb => its line in `norface --help`; the code of a verb is norface/cli/VERB.py, - being _."
 
 
 def build_overview() -> str:
@@ -63,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         print(f"norface: unknown verb '{verb}'; there are: {', '.join(VERBS)}", file=sys.stderr)
         return 2
-    module = importlib.import_module(f"norface.cli.{verb}")
+    module = importlib.import_module(f"norface.cli.{verb.replace('-', '_')}")
     parser = argparse.ArgumentParser(
         prog=f"norface {verb}",
         description=module.__doc__,

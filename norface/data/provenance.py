@@ -13,7 +13,7 @@ from norface.data.indexing import INDEX_NAME
 from norface.data.normalized import SET_NAME, read_set
 from norface.data.remote import ShardPlace, local_folder
 
-DIGEST_DIGITS = 32
+DIGEST_DIGITS = 12
 
 
 def list_datasets(

@@ -22,7 +22,7 @@ from norface.evaluation.summary import (
     sum_folds,
     summarize,
 )
-from norface.tracking import ARTIFACTS, Run, TrackingConfig, read_metrics, replacing
+from norface.tracking import Run, TrackingConfig, read_metrics, replacing
 
 PREDICTIONS_FILE, RESULT_FILE = "predictions.parquet", "crossval.json"
 FOLD_FILE = "fold.json"
@@ -73,10 +73,10 @@ def record_fold(folder: Path, tracking: TrackingConfig) -> None:
     """What a fold's test gave into its run and MLflow: metrics as test/NAME and test/NAME/TARGET,
     confusions as a picture, and the predictions themselves, so that folds can be compared from
     there. Nothing where that was done already."""
-    if (folder / ARTIFACTS / PREDICTIONS_FILE).exists():
+    run = Run(folder, tracking, None)
+    if PREDICTIONS_FILE in run.facts.get("files", []):
         return
     table, task = read_predictions(folder / PREDICTIONS_FILE)
-    run = Run(folder, tracking, None)
     step = int(run.facts.get("step", 0))
     values = {}
     for metric, found in score_table(table, task).items():
@@ -85,7 +85,7 @@ def record_fold(folder: Path, tracking: TrackingConfig) -> None:
     if not any("test/" + MAIN_METRIC[task] in line for line in read_metrics(folder)):
         run.log(values, step)
     run.log_image("confusion_test", draw_confusions(table, task), step)
-    run.log_artifact(folder / PREDICTIONS_FILE)
+    run.note(files=[PREDICTIONS_FILE])
     run.start_feeding(watch=False)
     run.finish(run.facts.get("status", "finished"))
 

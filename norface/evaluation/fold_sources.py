@@ -126,7 +126,8 @@ def read_mlflow(name: str, uri: str | None = None) -> list[FoldSet]:
 
     Raises TrackingError where the store cannot be reached, or knows no such run or experiment.
     """
-    from norface.mlflow_feed import default_uri, hide_password, import_mlflow, make_client, reason
+    from norface.errors import hide_password
+    from norface.mlflow_client import default_uri, import_mlflow, make_client, reason
 
     import_mlflow()
     uri = uri or default_uri()

@@ -82,7 +82,10 @@ def _score_emotion(table: pd.DataFrame) -> dict[str, dict[str, float]]:
 def sum_confusions(tables: Sequence[pd.DataFrame]) -> dict[str, Any]:
     """{"classes": [names], "counts": rows of the true class, columns of the chosen one}, summed."""
     found = [count_confusions(table, "emotion")["emotion"] for table in tables]
-    return {"classes": found[0][0], "counts": sum(counts for _, counts in found).tolist()}
+    return {
+        "classes": found[0][0],
+        "counts": np.sum([counts for _, counts in found], axis=0).tolist(),
+    }
 
 
 def sum_folds(folds: Folds, task: str) -> list[list[PersonSums]]:

@@ -28,5 +28,5 @@ def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch
     """softmax(Q K^T / sqrt(d_k)) V; query (N, H, P, d), key and value (N, H, R, d)."""
     if prefers_fused(key.shape[2]):
         return F.scaled_dot_product_attention(query, key, value)
-    scores = (query * query.shape[-1] ** -0.5) @ key.mT
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
     return scores.softmax(-1) @ value

@@ -114,8 +114,8 @@ class TargetPainter(nn.Module):
             maps.float(), size, mode="bilinear", align_corners=False
         )
         flow = self.REACH * torch.tanh(enlarge(self.flow(finest)))
-        still = torch.eye(2, 3, device=target.device).expand(len(target), -1, -1)
-        grid = F.affine_grid(still, list(target.shape), align_corners=False)
+        still = torch.eye(2, 3, device=target.device)[None]
+        grid = F.affine_grid(still, [1, 3, *size], align_corners=False)
         moved = F.grid_sample(
             target, grid + flow.permute(0, 2, 3, 1), padding_mode="border", align_corners=False
         )

@@ -83,9 +83,10 @@ class ExpressionMerging(nn.Module):
         query, key = self.split(self.query(target)), self.split(self.key(original))
         value_original = self.split(self.value(original))
         value_target = self.split(self.value(target))
-        merged = (attend(query, key, value_original) + value_target).transpose(1, 2).flatten(2)
-        return self.projection(merged)
+        merged = (attend(query, key, value_original) + value_target).transpose(1, 2)
+        # Not flatten and unflatten: through these, ONNX would keep the number of pictures.
+        return self.projection(merged.reshape(*target.shape))
 
     def split(self, tokens: torch.Tensor) -> torch.Tensor:
         """(N, P, L) => (N, heads, P, L / heads)."""
-        return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return tokens.reshape(*tokens.shape[:2], self.heads, -1).transpose(1, 2)

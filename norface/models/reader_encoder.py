@@ -131,6 +131,6 @@ class ReaderEncoder(nn.Module):
         size = (self.config.grid, self.config.grid)
         seen = [functional.interpolate(one, size) for one in maps[self.first :]]
         seen.append(functional.pixel_unshuffle(images, self.config.patch))
-        local = self.local(torch.cat(seen, 1).flatten(2).mT)
+        local = self.local(torch.cat(seen, 1).flatten(2).transpose(1, 2))
         face = self.whole(whole) + self.intensity(self.PER_SPREAD * intensity)
         return self.norm(local + face[:, None] + self.place)

@@ -25,6 +25,14 @@ STAGE_NAMES = {
     "critic": "Critics",
     "crossval": "Cross-validation",
 }
+NO_CURVE_OF = ("test/",)
+"Beginnings of metrics that are measured once and stand in the tables."
+GRIDS = {
+    "nor": "left to right: original, target, normalized, and the true face where it is known",
+    "cla": "what the classifier is given: originals, and normalized faces below them",
+    "mae": "original, masked, reconstructed",
+}
+"Stage => what its sample grid shows."
 
 
 class KeyFigure(NamedTuple):
@@ -172,9 +180,10 @@ def newest_samples(runs: Sequence[Path], folder: Path) -> list[tuple[str, str]]:
             if facts.get("kind") == "cla" and len(where.parts) > 2
             else str(where)
         )
-        caption = (
-            f"{STAGE_NAMES.get(facts.get('kind', ''), 'Run')} {shown}, step {int(grids[-1].stem)}"
-        )
+        kind = str(facts.get("kind", ""))
+        caption = f"{STAGE_NAMES.get(kind, 'Run')} {shown}, step {int(grids[-1].stem)}"
+        if kind in GRIDS:
+            caption += f"; {GRIDS[kind]}"
         found.setdefault(shown, (caption, embed_picture(grids[-1])))
     return list(found.values())
 
@@ -195,6 +204,8 @@ def draw_stages(runs: Sequence[Path], folder: Path) -> list[dict[str, Any]]:
             for line in steps:
                 for name, value in line.items():
                     if name in NO_CURVE or not isinstance(value, int | float):
+                        continue
+                    if name.startswith(NO_CURVE_OF):
                         continue
                     place = line.get("images", line["step"])
                     curves.setdefault(name, {}).setdefault(run_name, []).append((place, value))

@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 
@@ -80,6 +81,33 @@ def test_one_of_the_two_halves_is_enough(files):
         Analyzer(generator=files / "generator.safetensors", aligned=True)
     with pytest.raises(ConfigError, match="reads 1 normalized faces beside the original"):
         Analyzer(classifier=files / "au.safetensors", aligned=True)
+
+
+class Bomb:
+    """A pickle that would make a folder when it is loaded."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+def test_pickles_and_cut_files_are_refused_in_one_line_and_not_run(files, tmp_path, capsys):
+    code, cut = tmp_path / "code.pth", tmp_path / "cut.safetensors"
+    torch.save({"model": Bomb(tmp_path / "made")}, code)
+    cut.write_bytes((files / "generator.safetensors").read_bytes()[:3000])
+    face, target = str(files / "photos" / "face3.png"), str(files / "target.png")
+    for words in (
+        ["--classifier", str(code)],
+        ["--classifier", str(cut)],
+        ["--generator", str(code), "--target", target],
+        ["--generator", str(cut), "--target", target],
+    ):
+        assert main(["analyze", face, "--aligned", *words]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and words[1] in error
+    assert not (tmp_path / "made").exists()
 
 
 def test_command_line_writes_pictures_tables_and_says_what_was_odd(files, tmp_path, capsys):

@@ -79,7 +79,18 @@ def test_fine_tuning_normalizing_and_classifying_a_fold_follow_each_other(cluste
         f"data.fold={fold.name}", "data.normalized=[normalized/*/*]", "name=fold",
         NORFACE_RANKS_PER_NODE="2",
     )  # fmt: skip
-    mae = queue(cluster, workplace, "train_mae.sh", "mae.yaml")
+    # No real image here: what would start one is replaced by what it would start.
+    apptainer = workplace / "bin" / "apptainer"
+    apptainer.parent.mkdir()
+    apptainer.write_text(
+        '#!/usr/bin/env bash\nprintf "%s|" "$@" >>bin/said\n'
+        f'while [[ $1 != python3 ]]; do shift; done\nexec {sys.executable} "${{@:2}}"\n'
+    )
+    apptainer.chmod(0o755)
+    mae = queue(
+        cluster, workplace, "train_mae.sh", "mae.yaml", NORFACE_CONTAINER="my image.sif",
+        PATH=f"{apptainer.parent}:{cluster.environment['PATH']}",
+    )  # fmt: skip
     # A job of train_cla asks for two ranks on the one CPU that it was given.
     assert cluster.wait_for(third) == "FAILED", cluster.report(third)
     assert "2 ranks share 1 CPU(s) of a node; ask for more" in cluster.log(third)
@@ -98,6 +109,9 @@ def test_fine_tuning_normalizing_and_classifying_a_fold_follow_each_other(cluste
     about = json.loads((workplace / "runs" / "fold" / "run.json").read_text())
     assert about["status"] == "finished" and "2 ranks on 1 nodes" in cluster.log(again)
     assert (workplace / "runs" / "mae" / "encoder.safetensors").is_file()
+    said = (workplace / "bin" / "said").read_text()
+    (snapshot,) = (workplace / "runs" / "mae" / "submitted").iterdir()
+    assert f"exec|--bind|{workplace},{snapshot}|--pwd|{workplace}|my image.sif|python3|-m|" in said
 
 
 def test_mistakes_are_told_on_the_login_node(cluster, workplace):
@@ -111,7 +125,7 @@ def test_mistakes_are_told_on_the_login_node(cluster, workplace):
 def test_a_tracking_server_is_reached_where_it_was_told_to_listen(cluster, workplace):
     alone = queue(cluster, workplace, "mlflow.sh", "--nodelist=node1", "alone", "port=5011")
     shared = queue(
-        cluster, workplace, "mlflow.sh", "--nodelist=node1", "shared", "host=node1", "port=5012"
+        cluster, workplace, "mlflow.sh", "--nodelist=node2", "shared", "host=node2", "port=5012"
     )
     urls = []
     for job in (alone, shared):
@@ -119,7 +133,7 @@ def test_a_tracking_server_is_reached_where_it_was_told_to_listen(cluster, workp
             lambda job=job: "startup complete" in cluster.log(job), "MLflow", job=job
         )
         urls.append(re.search(r"MLFLOW_TRACKING_URI=(\S+)", cluster.log(job))[1])
-    assert urls == ["http://127.0.0.1:5011", "http://node1:5012"]
+    assert urls == ["http://127.0.0.1:5011", "http://node2:5012"]
     assert "warning: no passwords" in cluster.log(shared)
     assert "warning" not in cluster.log(alone)
     ask = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1] + '/health').read())"
@@ -127,7 +141,7 @@ def test_a_tracking_server_is_reached_where_it_was_told_to_listen(cluster, workp
     def reached(node: str, url: str) -> str:
         return cluster.call("srun", "-w", node, "-n1", sys.executable, "-c", ask, url)
 
-    assert reached("node1", urls[0]) == reached("node2", urls[1]) == "b'OK'"
+    assert reached("node1", urls[0]) == reached("node1", urls[1]) == "b'OK'"
     with pytest.raises(AssertionError, match="Connection refused"):
         reached("node2", "http://node1:5011")
     assert (workplace / "shared" / "mlflow.db").is_file()

@@ -100,6 +100,9 @@ def test_a_lost_node_ends_in_the_same_weights(cluster, workplace, undisturbed):
     cluster.wait_for(job, "PENDING")
     assert not (run / "generator.safetensors").exists()
     cluster.tool("restart-node", "node2")
+    # srun had asked Slurm to kill step 0 on the dead node, and Slurm asks again a minute later.
+    steps = ("squeue", "-s", "-h", "-j", job, "-o", "%i")
+    cluster.wait_until(lambda: f"{job}.1" in cluster.call(*steps).split(), "step 1", job=job)
     assert cluster.wait_for(job) == "COMPLETED", cluster.report(job)
     assert cluster.restarts(job) == 1
     assert_same_end(run, undisturbed)
@@ -205,20 +208,26 @@ def test_a_time_limited_job_saves_is_requeued_and_ends_in_the_same_weights(
 
 
 @pytest.mark.slow
-def test_a_rank_that_hangs_does_not_keep_a_stopped_job_from_the_queue(
-    cluster, workplace, undisturbed
+@pytest.mark.parametrize(
+    ("hanging", "said"),
+    [(1, "ended by force, unsaved; the last checkpoint counts"), (2, "they did not: killed")],
+)
+def test_ranks_that_hang_do_not_keep_a_stopped_job_from_the_queue(
+    cluster, workplace, undisturbed, hanging, said
 ):
-    job = submit(cluster, workplace, "hangs", options=("--export=ALL,NORFACE_GRACE_S=3",))
-    run = workplace / "runs" / "hangs"
+    name = f"hangs-{hanging}"
+    job = submit(cluster, workplace, name, options=("--export=ALL,NORFACE_GRACE_S=3",))
+    run = workplace / "runs" / name
     wait_for_checkpoint(cluster, job, run)
-    ranks = find_ranks("name=hangs")
+    ranks = find_ranks(f"name={name}")
     assert len(ranks) == 2
-    os.kill(ranks[-1], signal.SIGSTOP)
+    for pid in ranks[-hanging:]:
+        os.kill(pid, signal.SIGSTOP)
     time.sleep(1)  # the other waits for it in a collective by now
     cluster.call("scancel", "--signal=USR1", "--batch", job)
     assert cluster.wait_for(job) == "COMPLETED", cluster.report(job)
     assert cluster.restarts(job) == 1
-    assert "ended by force, unsaved; the last checkpoint counts" in cluster.log(job)
+    assert said in cluster.log(job)
     assert_same_end(run, undisturbed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import sys
@@ -61,6 +62,8 @@ def run_rank(
     config: TinyConfig, stage: type[Stage], environment: Mapping[str, str], rank: int, runs: int
 ) -> None:
     """What a rank's process does; ends as the command line would end it."""
+    # What the parent made stays: its pools of threads are not there to be waited for at its end.
+    gc.freeze()
     os.environ.update(environment)
     Path(config.root).mkdir(parents=True, exist_ok=True)
     log = open(config.root / f"rank-{rank}.txt", "a", buffering=1)  # noqa: SIM115
@@ -76,7 +79,7 @@ def run_rank(
         sys.exit(2)
 
 
-def wait_for(processes: list[BaseProcess], timeout_s: float = 60) -> list[int | None]:
+def wait_for(processes: list[BaseProcess], timeout_s: float = 240) -> list[int | None]:
     """Exit codes, negative for a signal; a process that hangs is killed and shows None."""
     deadline = time.monotonic() + timeout_s
     codes: list[int | None] = []
@@ -90,8 +93,8 @@ def wait_for(processes: list[BaseProcess], timeout_s: float = 60) -> list[int | 
 
 
 def finish(config: TinyConfig, ranks: int = 1, **more: object) -> None:
-    """Run to the end; all ranks must end with 0."""
-    codes = wait_for(start_ranks(config, ranks, **more))  # type: ignore[arg-type]
+    """Run to the end; all ranks must end with 0, however busy the machine is."""
+    codes = wait_for(start_ranks(config, ranks, **more), timeout_s=600)  # type: ignore[arg-type]
     assert codes == [0] * ranks, said(config)
 
 

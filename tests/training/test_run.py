@@ -6,7 +6,7 @@ import json
 
 import pytest
 import yaml
-from disks import small_disk
+from disks import remount, small_disk
 from ranks import finish, said, start_ranks, tiny_config, wait_for
 from tiny import TinyStage
 
@@ -85,6 +85,27 @@ def test_a_read_only_disk_is_one_line(tmp_path):
         pytest.raises(CheckpointError, match="read-only file system"),
     ):
         run_stage(TinyStage, tiny_config(disk))
+
+
+class LosesTheRightToWrite(TinyStage):
+    """Its disk becomes read-only before the first checkpoint after step 10."""
+
+    def train_batch(self, batch, step):
+        if step == 10:
+            remount(self.config.root, "ro")
+        return super().train_batch(batch, step)
+
+
+def test_a_disk_that_becomes_read_only_ends_the_run_in_one_line_and_nothing_saved_is_lost(tmp_path):
+    whole = run_stage(TinyStage, tiny_config(tmp_path / "whole"))
+    with small_disk(tmp_path / "disk", "size=9m") as disk:
+        with pytest.raises(CheckpointError, match="read-only file system"):
+            run_stage(LosesTheRightToWrite, tiny_config(disk))
+        assert CheckpointFolder(disk / "run" / "checkpoints", keep=2).newest_whole().step == 7
+        remount(disk, "rw")
+        again = run_stage(TinyStage, tiny_config(disk))
+        weights = [(folder / "tiny.safetensors").read_bytes() for folder in (whole, again)]
+        assert weights[0] == weights[1]
 
 
 def test_on_two_ranks_an_unwritable_folder_is_told_once_and_both_end_with_2(tmp_path):

@@ -57,7 +57,8 @@ class AccelerateBackend(RankedBackend):
         return PlainDescent(optimizer, self._accelerator, clip_norm)
 
     def unwrap(self, model: nn.Module) -> nn.Module:
-        return self._accelerator.unwrap_model(model)
+        # Not through Accelerate, which imports DeepSpeed for it where that is installed: seconds.
+        return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
 
     def abandon(self) -> None:
         from accelerate.state import AcceleratorState, GradientState

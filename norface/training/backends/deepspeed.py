@@ -52,6 +52,10 @@ class DeepSpeedBackend(RankedBackend):
         if self._weights_bf16:
             refuse_in_bf16(model)
         model = model.to(self.device)
+        for parameter in model.parameters():
+            # It sends them as bytes and flattens them, so channels_last does not survive anyway.
+            # (`contiguous()` would leave the strides of sides of length 1 as they are.)
+            parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
         return EngineModule(model, copy.deepcopy(model) if self.splits_weights else None)
 
     def prepare_optimizer(

@@ -15,7 +15,7 @@ from norface.training.backends.base import BackendConfig
 SAID_ELSEWHERE = {
     "train_batch_size": "trainer.batch_per_rank and the number of ranks",
     "train_micro_batch_size_per_gpu": "trainer.batch_per_rank",
-    "gradient_accumulation_steps": "trainer.accumulate",
+    "gradient_accumulation_steps": "trainer.batch_per_rank (nothing is accumulated)",
     "gradient_clipping": "the stage's optimizer.clip_norm",
     "optimizer": "the stage's optimizer settings",
     "scheduler": "the stage's schedule",

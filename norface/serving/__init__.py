@@ -1,0 +1,1 @@
+"""Trained networks behind MLflow's `predict`; a module a kind of file, loaded by name."""

@@ -1,0 +1,220 @@
+"""One trial: what it reports, what stops it, what it never sees, how it goes on. No Ray here."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import sweeps
+from sweeps import EXPERTS, RATE, wait_until, write_workplace
+
+from norface.config import load_config
+from norface.tracking import read_facts, read_metrics
+from tune.base import Base
+from tune.channel import Reporter
+from tune.config import SweepConfig
+from tune.folder import Trial, read_trial, reports_of, trial_folder, write_trial
+from tune.process import TrialWatch, sum_up
+from tune.sweep import Sweep
+from tune.trial import TrialStopped, run_trial
+
+pytest.importorskip("optuna", reason="pip install norface[tune]")
+VALUES = {RATE: 0.01, EXPERTS: 2}
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    return write_workplace(tmp_path_factory.mktemp("work"))
+
+
+def run_here(folder: Path, *overrides: str, stop_at: int | None = None) -> list[dict]:
+    """Reports of a trial run in this process, in the current folder."""
+    sweep = load_config(SweepConfig, "sweep.yaml", [f"root={folder}", *overrides])
+    place = trial_folder(sweep.folder, 0)
+    place.mkdir(parents=True, exist_ok=True)
+    heard: list[dict] = []
+
+    def listen(message: dict) -> bool:
+        heard.append(message)
+        return message["report"] == stop_at
+
+    reporter = Reporter(listen)
+    run_trial(sweep, Base(sweep), place, Trial(0, VALUES), reporter)
+    reporter.flush()
+    return heard
+
+
+def begin(folder: Path, *overrides: str) -> tuple[Sweep, TrialWatch]:
+    """A sweep's first trial, ready to be watched."""
+    config = load_config(SweepConfig, "sweep.yaml", [f"root={folder}", *overrides])
+    sweep = Sweep(config)
+    with sweep.open():
+        sweep.begin(0)
+    place = trial_folder(sweep.folder, 0)
+    trial = read_trial(place)
+    trial.values = VALUES
+    write_trial(place, trial)
+    return sweep, TrialWatch({**sweep.spec(), "folder": str(place)})
+
+
+def finish(watch: TrialWatch) -> list[float]:
+    """Objective of every report, to the end."""
+    found = []
+    while (event := watch.next()).kind == "report":
+        found.append(event.metrics["objective"])
+        watch.answer(stop=False)
+    assert event.kind == "done", event
+    return found
+
+
+def test_the_objective_is_the_mean_over_folds_of_the_epoch_that_the_stage_chose():
+    line = lambda fold, f1, auc: {"fold": fold, "validation/f1": f1, "validation/auc": auc}
+    lines = [line(0, 0.2, 0.9), line(0, 0.6, 0.5), line(0, 0.4, 0.7), line(1, 0.3, 0.8)]
+    assert sum_up(lines[:1], "f1", "f1") == 0.2
+    assert sum_up(lines[:3], "f1", "f1") == 0.6
+    assert sum_up(lines, "f1", "f1") == pytest.approx(0.45)
+    # Another metric counts at the epoch that is exported.
+    assert sum_up(lines, "auc", "f1") == pytest.approx((0.5 + 0.8) / 2)
+    assert sum_up(lines[:3], "f1", None) == 0.4
+
+
+def test_no_test_subject_has_a_say_in_the_objective(tmp_path, workplace, monkeypatch):
+    from norface.data.shards import ShardIndex
+    from norface.training.stages.cla_config import ClaDataConfig
+    from norface.training.stages.cla_folds import choose_fold
+
+    index = ShardIndex.open(workplace / "shards")
+    fold = choose_fold(ClaDataConfig(shards=[workplace / "shards"]), index)
+    tested = tuple(subject for _, subject in fold.test)
+    monkeypatch.chdir(workplace)
+    before = run_here(tmp_path / "a")
+    turned = write_workplace(tmp_path / "turned", flip_of=tested)
+    monkeypatch.chdir(turned)
+    assert run_here(tmp_path / "b") == before
+    # The same for a validation subject changes it: the test above can fail.
+    turned = write_workplace(tmp_path / "other", flip_of=(fold.validation[0][1],))
+    monkeypatch.chdir(turned)
+    assert run_here(tmp_path / "c") != before
+
+
+def test_several_folds_report_one_after_the_other_and_stop_where_they_are_told(
+    tmp_path, workplace, monkeypatch
+):
+    monkeypatch.chdir(workplace)
+    heard = run_here(tmp_path / "a", "folds=[test=part2, test=part1]", "budget.epochs=2")
+    assert [(one["report"], one["fold"]) for one in heard] == [(1, 0), (2, 0), (3, 1), (4, 1)]
+    # The same again trains nothing, and says all of it once more.
+    assert run_here(tmp_path / "a", "folds=[test=part2, test=part1]", "budget.epochs=2") == heard
+    with pytest.raises(TrialStopped):
+        run_here(tmp_path / "b", "folds=[test=part2, test=part1]", "budget.epochs=2", stop_at=2)
+    runs = sorted((tmp_path / "b" / "s" / "trials" / "0000").rglob("run.json"))
+    status = {run.parent.name: read_facts(run.parent)["status"] for run in runs}
+    assert status == {"test=part1": "stopped", "test=part2": "finished"}
+
+
+@pytest.mark.slow
+def test_a_metric_that_is_not_measured_and_a_bad_trial_fail_in_one_line(
+    tmp_path, workplace, monkeypatch
+):
+    monkeypatch.chdir(workplace)
+    _, watch = begin(tmp_path, "objective.metric=icc", "budget.epochs=1")
+    event = watch.next()
+    assert event.kind == "failed"
+    assert event.metrics["error"].startswith("objective.metric: found 'icc'; there are: f1,")
+    trial = read_trial(watch.folder)
+    assert (trial.state, trial.value, watch.starts) == ("failed", None, 1)
+
+
+@pytest.mark.slow
+def test_a_killed_trial_is_started_again_and_ends_as_if_nothing_had_been(
+    tmp_path, workplace, monkeypatch
+):
+    monkeypatch.chdir(workplace)
+    whole = [one["metrics"]["f1"] for one in run_here(tmp_path / "a")]
+    _, watch = begin(tmp_path / "b")
+    first = watch.next()
+    os.kill(watch.process.pid, signal.SIGKILL)
+    rest = finish(watch)
+    assert watch.starts == 2
+    found = [first.metrics["objective"], *rest]
+    assert found == [max(whole[: n + 1]) for n in range(3)]
+    lines = reports_of(watch.folder)
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    trial = read_trial(watch.folder)
+    assert (trial.state, trial.reports, trial.value) == ("finished", 3, found[-1])
+
+
+@pytest.mark.slow
+def test_a_trial_whose_watcher_is_gone_saves_and_leaves_the_folder_to_the_next(
+    tmp_path, workplace, monkeypatch
+):
+    monkeypatch.chdir(workplace)
+    _, watch = begin(tmp_path)
+    # A watcher of its own process, killed while the trial waits for its answer.
+    code = (
+        "import json, sys; from tune.process import TrialWatch\n"
+        "watch = TrialWatch(json.loads(sys.argv[1])); watch.next()\n"
+        "print(watch.process.pid, flush=True); watch.next()"
+    )
+    killed = subprocess.Popen(
+        [sys.executable, "-c", code, json.dumps(watch.spec)],
+        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(sweeps.PROJECT)},
+    )  # fmt: skip
+    pid = int(killed.stdout.readline())
+    killed.kill()
+    killed.wait()
+    wait_until(lambda: not Path(f"/proc/{pid}/cmdline").exists(), "the orphan to end", 60)
+    watch = TrialWatch(watch.spec)
+    assert watch.trial.reports == 1
+    finish(watch)
+    assert read_trial(watch.folder).state == "finished"
+
+
+@pytest.mark.slow
+def test_two_ranks_are_one_trial_and_a_stop_ends_both(tmp_path, workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    _, watch = begin(tmp_path, "resources.processes=2", "changes.cla.trainer.batch_per_rank=4")
+    whole = [one["metrics"]["f1"] for one in run_here(tmp_path / "one")]
+    # 2 ranks x 4 pictures are 1 rank x 8.
+    assert watch.next().metrics["objective"] == pytest.approx(whole[0], abs=0.02)
+    watch.answer(stop=False)
+    assert watch.next().metrics["step"] == 2
+    closing = threading.Thread(target=watch.close)
+    closing.start()
+    closing.join(60)
+    assert not closing.is_alive() and watch.process is None
+    run = next(watch.folder.glob("run0/*/*/*"))
+    assert read_facts(run)["status"] == "stopped"
+    assert max(line["step"] for line in read_metrics(run)) <= 15
+
+
+def test_another_sweep_is_not_mixed_into_a_folder(tmp_path, workplace, monkeypatch, capsys):
+    from tune.search import main
+
+    monkeypatch.chdir(workplace)
+    begin(tmp_path)
+    words = ["sweep.yaml", f"root={tmp_path}"]
+    assert main([*words, "seed=7"]) == 2
+    assert "belongs to another sweep: seed was 0, is 7 now" in capsys.readouterr().err
+    assert main([*words, "changes.cla.optimizer.weight_decay=0.5"]) == 2
+    assert "belongs to another" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_trial_that_breaks_by_itself_is_not_started_again(tmp_path, workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    _, watch = begin(tmp_path)
+    (watch.folder.parents[1] / "config.yaml").write_text("{}")
+    (watch.folder.parents[1] / "base.yaml").unlink()
+    event = watch.next()
+    assert event.kind == "failed" and watch.starts == 1
+    # A bare Python error, in a line, with the place of the rest.
+    monkeypatch.setattr(watch, "_own_command", lambda: [sys.executable, "-c", "1 / 0"])
+    event = watch.next()
+    assert "exit code 1: ZeroDivisionError: division by zero (see" in event.metrics["error"]
