@@ -23,6 +23,7 @@ from norface.data.labels import ACTION_UNITS
 from norface.errors import WeightsError
 from norface.images import resize_images
 from norface.models.tensors import at_least_single
+from norface.synthetic.version import ANY_RENDERER, RENDERER_VERSION
 
 UNITS = tuple(ACTION_UNITS)
 "Action units in the order of FaceReader's intensities."
@@ -224,7 +225,8 @@ def fold_norms(network: nn.Module) -> nn.Module:
 def load_face_network(path: Path) -> FaceReader | IdentityNetwork:
     """The network in a file that stage `critic` exported (half precision inside, float32 here).
 
-    Raises WeightsError for a file of another kind or with missing tensors.
+    Raises WeightsError for a file of another kind or with missing tensors, and for one that was
+    trained on faces of another renderer than ours.
     """
     try:
         with safe_open(str(path), framework="pt") as file:
@@ -238,4 +240,15 @@ def load_face_network(path: Path) -> FaceReader | IdentityNetwork:
             f"{path}: not a critic of the synthetic world ({reason});"
             " `norface train critic` makes one"
         ) from None
+    check_renderer(path, metadata.get("renderer", "1"))
     return network.eval()
+
+
+def check_renderer(path: Path, version: str) -> None:
+    """Raises WeightsError unless `version`, the renderer that a critic names, is ours or `any`."""
+    if version not in (ANY_RENDERER, str(RENDERER_VERSION)):
+        raise WeightsError(
+            f"{path}: trained on synthetic faces of renderer {version}, and this norface draws with"
+            f" renderer {RENDERER_VERSION}; train it again (`norface train critic` on shards that"
+            " `norface synth` writes now), or reinstall norface if it came with it"
+        )
