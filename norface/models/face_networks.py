@@ -38,11 +38,11 @@ class FaceNetworkConfig(Config):
     "reader: landmarks, action-unit intensities, pose. identity: an embedding of the person."
     side: int = Field(64, ge=32)
     "Side of the pictures that it looks at; others are resized to it."
-    channels: tuple[int, ...] = (16, 32, 64, 96)
+    channels: tuple[int, ...] = (24, 48, 96, 128)
     "Channels at side/2, side/4, side/8, side/16."
-    blocks: tuple[int, ...] = (1, 1, 2, 1)
+    blocks: tuple[int, ...] = (1, 2, 3, 2)
     "Residual convolutions at each of these sizes."
-    points: int = Field(48, gt=0)
+    points: int = Field(64, gt=0)
     "Channels below the reader's heat maps."
     hidden: int = Field(192, gt=0)
     "Width of the reader's layers between landmarks, last map and outputs."
