@@ -23,6 +23,7 @@ from norface.data.labels import ACTION_UNITS
 from norface.errors import WeightsError
 from norface.images import resize_images
 from norface.models.tensors import at_least_single
+from norface.synthetic.version import ANY_RENDERER, RENDERER_VERSION
 
 UNITS = tuple(ACTION_UNITS)
 "Action units in the order of FaceReader's intensities."
@@ -37,11 +38,11 @@ class FaceNetworkConfig(Config):
     "reader: landmarks, action-unit intensities, pose. identity: an embedding of the person."
     side: int = Field(64, ge=32)
     "Side of the pictures that it looks at; others are resized to it."
-    channels: tuple[int, ...] = (16, 32, 64, 96)
+    channels: tuple[int, ...] = (24, 48, 96, 128)
     "Channels at side/2, side/4, side/8, side/16."
-    blocks: tuple[int, ...] = (1, 1, 2, 1)
+    blocks: tuple[int, ...] = (1, 2, 3, 2)
     "Residual convolutions at each of these sizes."
-    points: int = Field(48, gt=0)
+    points: int = Field(64, gt=0)
     "Channels below the reader's heat maps."
     hidden: int = Field(192, gt=0)
     "Width of the reader's layers between landmarks, last map and outputs."
@@ -224,7 +225,8 @@ def fold_norms(network: nn.Module) -> nn.Module:
 def load_face_network(path: Path) -> FaceReader | IdentityNetwork:
     """The network in a file that stage `critic` exported (half precision inside, float32 here).
 
-    Raises WeightsError for a file of another kind or with missing tensors.
+    Raises WeightsError for a file of another kind or with missing tensors, and for one that was
+    trained on faces of another renderer than ours.
     """
     try:
         with safe_open(str(path), framework="pt") as file:
@@ -238,4 +240,15 @@ def load_face_network(path: Path) -> FaceReader | IdentityNetwork:
             f"{path}: not a critic of the synthetic world ({reason});"
             " `norface train critic` makes one"
         ) from None
+    check_renderer(path, metadata.get("renderer", "1"))
     return network.eval()
+
+
+def check_renderer(path: Path, version: str) -> None:
+    """Raises WeightsError unless `version`, the renderer that a critic names, is ours or `any`."""
+    if version not in (ANY_RENDERER, str(RENDERER_VERSION)):
+        raise WeightsError(
+            f"{path}: trained on synthetic faces of renderer {version}, and this norface draws with"
+            f" renderer {RENDERER_VERSION}; train it again (`norface train critic` on shards that"
+            " `norface synth` writes now), or reinstall norface if it came with it"
+        )

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from norface.errors import CorpusError
+from norface.errors import ConfigError, CorpusError
 
 RENDERER_VERSION = 2
 """Raised with every change of what the embedded corpus looks like. The critics that ship are then
@@ -41,3 +41,15 @@ def renderer_of(folders: Iterable[Path]) -> int | None:
             f"shards of several renderers: {told}; write the older ones again with `norface synth`"
         )
     return next(iter(found), None)
+
+
+def check_drawn(folders: list[Path]) -> None:
+    """Raises ConfigError for shards of another renderer than this one, whose faces its critics do
+    not know."""
+    version = renderer_of(folders)
+    if version not in (None, RENDERER_VERSION):
+        raise ConfigError(
+            f"data.shards: {' + '.join(map(str, folders))} was drawn by renderer {version}, and"
+            f" the critics of synthetic faces know renderer {RENDERER_VERSION}; write the shards"
+            " again with `norface synth`"
+        )

@@ -21,13 +21,15 @@ from norface.models.face_networks import (
     fold_norms,
     load_face_network,
 )
+from norface.synthetic.version import RENDERER_VERSION
 
 
-def write_network(folder, kind):
+def write_network(folder, kind, renderer=str(RENDERER_VERSION)):
     """A file as stage `critic` exports it, and its CriticChoice."""
     config = FaceNetworkConfig(kind=kind, seed=7)
     path = folder / f"{kind}.safetensors"
     settings = {"network": json.dumps(config.model_dump(mode="json"))}
+    settings |= {} if renderer is None else {"renderer": renderer}
     save_file(build_face_network(config).state_dict(), path, settings)
     return CriticChoice(weights=path)
 
@@ -58,6 +60,19 @@ def test_reader_in_place_of_identity_is_refused_in_one_line(tmp_path):
     choice = write_network(tmp_path, "reader")
     with pytest.raises(WeightsError, match="kind 'reader', critic 'identity' needs 'identity'"):
         build_critics(CriticsConfig(identity=choice))
+
+
+@pytest.mark.parametrize("renderer, named", [(None, "1"), ("1", "1"), ("99", "99")])
+def test_a_critic_of_another_renderers_faces_is_refused_in_one_line(tmp_path, renderer, named):
+    choice = write_network(tmp_path, "reader", renderer)
+    wanted = f"reader.safetensors: trained .* renderer {named}, .* renderer {RENDERER_VERSION};"
+    with pytest.raises(WeightsError, match=wanted) as refusal:
+        build_critics(CriticsConfig(expression=choice))
+    assert "\n" not in str(refusal.value) and "norface train critic" in str(refusal.value)
+
+
+def test_a_critic_of_no_renderers_faces_is_taken(tmp_path):
+    load_face_network(write_network(tmp_path, "reader", "any").weights)
 
 
 def test_file_that_is_no_network_is_refused_in_one_line(tmp_path):

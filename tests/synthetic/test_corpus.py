@@ -11,7 +11,7 @@ from norface.cli.main import main
 from norface.data.labels import ACTION_UNITS, DETECTION_UNITS, EMOTIONS
 from norface.data.normalized import TARGET_NAME, read_set
 from norface.data.shards import ShardIndex
-from norface.errors import CorpusError
+from norface.errors import ConfigError, CorpusError
 from norface.images import read_photo
 from norface.synthetic.corpus import (
     POOLS,
@@ -25,7 +25,7 @@ from norface.synthetic.corpus import (
     write_truth,
 )
 from norface.synthetic.sampling import check_pools, identity_seed, subject_name
-from norface.synthetic.version import CARD_NAME, RENDERER_VERSION, renderer_of
+from norface.synthetic.version import CARD_NAME, RENDERER_VERSION, check_drawn, renderer_of
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +210,9 @@ def test_shards_say_which_renderer_drew_them(folder, tmp_path):
     assert renderer_of([tmp_path]) == 1
     with pytest.raises(CorpusError, match="several renderers: .* by version 1, .* by version 2"):
         renderer_of([folder, tmp_path])
+    check_drawn([folder])
+    with pytest.raises(ConfigError, match="was drawn by renderer 1, .* know renderer 2; write"):
+        check_drawn([tmp_path])
     (tmp_path / CARD_NAME).write_text("not json")
     with pytest.raises(CorpusError, match="corpus.json: not a card of synthetic shards"):
         renderer_of([tmp_path])

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from norface.critics.base import CriticChoice, build_critics, find_weights
+from norface.critics.base import KINDS, CriticChoice, build_critics, find_weights
 from norface.data.normalized import TARGET_NAME, read_set
 from norface.data.pairing import PairDataset
 from norface.data.shards import ShardIndex
@@ -28,6 +28,7 @@ from norface.models.normalizer import Normalizer, load_generator, save_generator
 from norface.models.reader_encoder import ReaderEncoder
 from norface.models.vit import FaceEncoder
 from norface.models.weights import load_encoder_weights
+from norface.synthetic.version import check_drawn
 from norface.training.backends.base import Backend
 from norface.training.backends.refusals import refuse_batch_norm
 from norface.training.ema import MovingAverage
@@ -52,6 +53,9 @@ class NorStage(Stage):
     def __init__(self, config: NorConfig, backend: Backend):
         self.config, self.backend = config, backend
         self.index = config.data.open()
+        choices = (getattr(config.critics, kind) for kind in KINDS)
+        if any(choice is not None and choice.source == "synthetic" for choice in choices):
+            check_drawn(self.index.folders)
         if config.fold is not None:
             self.index = self.index.select(choose_fold(config.fold, self.index).train)
         self.pool = (
