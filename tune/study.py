@@ -107,8 +107,11 @@ class Study:
 
     def report(self, number: int, line: Mapping[str, Any]) -> None:
         """A report of a trial that runs, for `should_stop` of this and of others."""
-        if (value := line.get(OBJECTIVE)) is not None:
-            self._open(number).report(value, line["step"])
+        running, value = self._open(number), line.get(OBJECTIVE)
+        known = self.find(number)
+        is_new = known is not None and line["step"] not in known.intermediate_values
+        if running is not None and is_new and value is not None:
+            running.report(value, line["step"])
 
     def should_stop(self, number: int) -> bool:
         """Whether Optuna's successive halving wants no more of a trial, by its last report."""
@@ -120,13 +123,16 @@ class Study:
         self.study.pruner = SuccessiveHalvingPruner(
             min_resource=settings.grace, reduction_factor=max(2, round(settings.factor))
         )
-        return self._open(number).should_prune()
+        running = self._open(number)
+        return running is not None and running.should_prune()
 
-    def _open(self, number: int) -> optuna.trial.Trial:
+    def _open(self, number: int) -> optuna.trial.Trial | None:
+        """The study's trial; None where the study knows how it ended, from a job that then died."""
         import optuna
 
         known = self.find(number)
-        assert known is not None, number
+        if known is None or known.state.is_finished():
+            return None
         return optuna.trial.Trial(self.study, known._trial_id)
 
     def tell(self, trial: Trial) -> None:
