@@ -9,6 +9,7 @@ from norface.data.records import FaceRecord
 from norface.data.shards import ShardWriter
 from norface.images import encode_jpeg
 from norface.models.face_networks import FaceNetworkConfig, build_face_network
+from norface.synthetic.version import ANY_RENDERER
 from norface.training.stages.nor import NorConfig
 
 SIDE = 32
@@ -45,7 +46,7 @@ def write_critic(folder, kind):
     config = FaceNetworkConfig(
         kind=kind, side=SIDE, channels=(4, 8), blocks=(0, 0), hidden=8, embedding=8
     )
-    settings = {"network": json.dumps(config.model_dump(mode="json"))}
+    settings = {"network": json.dumps(config.model_dump(mode="json")), "renderer": ANY_RENDERER}
     save_file(build_face_network(config).state_dict(), folder / kind, settings)
     return {"source": "synthetic", "weights": str(folder / kind)}
 
