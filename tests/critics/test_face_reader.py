@@ -52,7 +52,7 @@ def test_five_critics_share_two_networks(tmp_path):
     # Units 1, 2 and 4 are the first three of the order that all units have.
     torch.testing.assert_close(features["eyebrow"], features["expression"][:, :3])
     torch.testing.assert_close(features["identity"], load_face_network(identity.weights)(images))
-    assert [tuple(level.shape[1:]) for level in features["perceptual"]] == [(64, 8, 8), (96, 4, 4)]
+    assert [tuple(level.shape[1:]) for level in features["perceptual"]] == [(96, 8, 8), (128, 4, 4)]
     assert critics["landmarks"].contour == list(range(17))
 
 

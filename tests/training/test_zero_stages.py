@@ -72,7 +72,7 @@ def test_nor_under_every_stage_of_zero_loses_what_it_loses_under_accelerate(
             for term in TERMS
         )
         print(f"ZeRO {stage}: losses differ by {worst:.1e}")
-        assert worst < 1e-5, stage
+        assert worst < 1e-4, stage
         for name, tensor in weights.items():
             torch.testing.assert_close(other_weights[name], tensor, rtol=1e-3, atol=2e-4)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from norface.models.classifier import Classifier
 from norface.models.cost import measure_cost
 from norface.models.moe import MixtureOfExperts
@@ -13,6 +15,9 @@ def count_operations(model: Classifier) -> float:
     Of a block's experts the chosen ones are counted. A backward pass costs two forward passes.
     """
     side, streams = model.config.side, model.shape["image_streams"]
+    # A copy without weights: those of `model` may be split over ranks.
+    with torch.device("meta"):
+        model = Classifier(model.config, **model.shape)
     extractor = measure_cost("E_f", model.extractor, (3, side, side))
     blocks = [*model.input_moe, *([model.output_moe] if model.output_moe is not None else [])]
     vectors = model.head.weight.numel() + sum(map(count_weights, blocks))
