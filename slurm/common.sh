@@ -126,9 +126,9 @@ set_part() {
         die "--array must be a whole range such as 0-15; to do what is left, leave --array out"
 }
 
-# Gives the coming srun another step number (`step`) than that of the start before. When a node dies, srun
-# asks Slurm to kill the rest of the step; Slurm repeats that for a node that does not answer a minute
-# later, and would so kill the step of the same number in the job's next start.
+# Gives the coming srun another step number (`step`) than that of the start before. When a node
+# dies, srun asks Slurm to kill the rest of the step; Slurm asks a node that does not answer again a
+# minute later, and would so kill the step of the same number in the job's next start.
 skip_steps() {
     for ((step = 0; step < ${SLURM_RESTART_COUNT:-0} % 4; step++)); do
         srun --nodes=1 --ntasks=1 true
