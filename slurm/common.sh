@@ -10,7 +10,7 @@
 
 RESUME_CODE=75 # EX_TEMPFAIL: "saved as asked; start me again" (norface/training/preemption.py)
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-stop_asked="" child="" killer="" stop_signal=USR1
+stop_asked="" child="" killer="" step="" stop_signal=USR1
 
 die() {
     echo "${SLURM_JOB_NAME:-$(basename "$0")}: $*" >&2
@@ -126,12 +126,13 @@ set_part() {
         die "--array must be a whole range such as 0-15; to do what is left, leave --array out"
 }
 
-# Gives the coming srun another step number than that of the start before. When a node dies, srun
-# asks Slurm to kill the rest of the step; Slurm repeats that for a node that does not answer a minute
-# later, and would so kill the step of the same number in the job's next start.
+# Gives the coming srun another step number (`step`) than that of the start before. When a node
+# dies, srun asks Slurm to kill the rest of the step; Slurm asks a node that does not answer again a
+# minute later, and would so kill the step of the same number in the job's next start.
 skip_steps() {
-    local left=$((${SLURM_RESTART_COUNT:-0} % 4))
-    for (( ; left > 0; left--)); do srun --nodes=1 --ntasks=1 true; done
+    for ((step = 0; step < ${SLURM_RESTART_COUNT:-0} % 4; step++)); do
+        srun --nodes=1 --ntasks=1 true
+    done
 }
 
 # Runs `norface ARGUMENTS` on every rank; USR1, USR2 and TERM to this script reach them as USR1.
@@ -181,7 +182,8 @@ ask_to_stop() {
         trap - USR1 USR2 TERM
         sleep "$((${NORFACE_GRACE_S%.*} + 10))"
         echo "$(date +%T) they did not: killed" >&2
-        scancel --signal=KILL "$SLURM_JOB_ID" # its steps, not this script
+        # The step alone: with KILL for all of its steps Slurm would take the job as cancelled.
+        [[ ! $step ]] || scancel --signal=KILL "$SLURM_JOB_ID.$step"
         kill -s KILL "$child" 2>/dev/null
     ) &
     killer=$!
