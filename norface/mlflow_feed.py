@@ -222,7 +222,8 @@ class Feed:
 
     def _send_artifacts(self) -> None:
         folder = self.folder / ARTIFACTS
-        for path in sorted(folder.glob("[!.]*")) if folder.is_dir() else []:
+        paths = sorted(folder.glob("[!.]*")) if folder.is_dir() else []
+        for path in [*paths, *(self.folder / name for name in self.facts.get("files", []))]:
             size = path.stat().st_size
             if self._sent_files.get(path.name) != size:
                 self.client.log_artifact(self.run_id, str(path), ARTIFACTS)

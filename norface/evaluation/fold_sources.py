@@ -62,12 +62,7 @@ def read_folder(path: Path) -> list[FoldSet]:
 
     Raises CorpusError where there are no predictions.
     """
-    if path.is_file():
-        paths = [path]
-    else:
-        paths = [
-            one for one in sorted(path.rglob(PREDICTIONS_FILE)) if one.parent.name != ARTIFACTS
-        ]
+    paths = [path] if path.is_file() else sorted(path.rglob(PREDICTIONS_FILE))
     if not paths:
         what = f"no {PREDICTIONS_FILE} below it" if path.is_dir() else "no such file or folder"
         raise CorpusError(f"{path}: {what}; give the folder of a cross-validation or of a fold")
