@@ -124,7 +124,10 @@ def start(*words: str, **more: str) -> subprocess.Popen:
 
 def run(*words: str, **more: str) -> tuple[int, str]:
     process = start(*words, **more)
-    text, _ = process.communicate(timeout=400)
+    try:
+        text, _ = process.communicate(timeout=400)
+    finally:
+        process.terminate()  # handed on to the ranks, where it still runs
     return process.returncode, text
 
 

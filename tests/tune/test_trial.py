@@ -218,3 +218,44 @@ def test_a_trial_that_breaks_by_itself_is_not_started_again(tmp_path, workplace,
     monkeypatch.setattr(watch, "_own_command", lambda: [sys.executable, "-c", "1 / 0"])
     event = watch.next()
     assert "exit code 1: ZeroDivisionError: division by zero (see" in event.metrics["error"]
+
+
+@pytest.mark.slow
+def test_a_trial_takes_over_anothers_weights_and_goes_on_from_them(
+    tmp_path, workplace, monkeypatch
+):
+    pytest.importorskip("ray", reason="pip install norface[tune]")
+    from tune.ray_trial import NorfaceTrial
+
+    monkeypatch.chdir(workplace)
+    words = [f"root={tmp_path}", "scheduler=pbt", "budget={trials: 2, epochs: 3}"]
+    sweep = Sweep(load_config(SweepConfig, "sweep.yaml", words))
+    values = [{RATE: 0.01, EXPERTS: 2}, {RATE: 1e-6, EXPERTS: 2}, {RATE: 0.012, EXPERTS: 2}]
+    with sweep.open():
+        for number in range(2):
+            sweep.begin(number)
+            folder = trial_folder(sweep.folder, number)
+            write_trial(folder, Trial(number, values[number]))
+    # The actor's own methods, as Ray calls them, without a Ray around them.
+    good, bad = object.__new__(NorfaceTrial), object.__new__(NorfaceTrial)
+    for number, actor in enumerate((good, bad)):
+        actor.setup({"number": number, "values": values[number]}, sweep.spec())
+    try:
+        before = [good.step() for _ in range(2)]
+        bad.step()
+        place = tmp_path / "checkpoint"
+        place.mkdir()
+        good.save_checkpoint(str(place))
+        bad.reset_config({"number": 1, "values": values[2]})
+        bad.load_checkpoint(str(place))
+        last = bad.step()
+    finally:
+        good.cleanup()
+        bad.cleanup()
+    taken = read_trial(trial_folder(sweep.folder, 1))
+    assert (taken.state, taken.reports, taken.generation) == ("finished", 3, 1)
+    assert taken.values == values[2] and taken.history == [{"reports": 1, "values": values[1]}]
+    found = [line["objective"] for line in reports_of(trial_folder(sweep.folder, 1))]
+    assert found == [*(one["objective"] for one in before), last["objective"]] and last["done"]
+    log = (trial_folder(sweep.folder, 1) / "log.txt").read_text()
+    assert "run1" in log and "going on from step 10 of 15" in log
