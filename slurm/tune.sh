@@ -52,27 +52,35 @@ ports=(--node-manager-port=$((port + 1)) --object-manager-port=$((port + 2))
     --min-worker-port=0 --max-worker-port=0) # workers: whatever is free
 scratch=/tmp/ray-$SLURM_JOB_ID
 
-start_ray() { # NODES [options of srun --] options of `ray start`
-    local count=$1 place=$2
+# Ray gives up where a busy node takes longer than half a minute to start it: up to three times.
+start_ray() { # NODES, an option of srun that places them, options of `ray start`
+    local count=$1 place=$2 code=1
     shift 2
     # The CPUs and GPUs are those of the node where it runs.
     # shellcheck disable=SC2016
-    srun --overlap --nodes="$count" --ntasks="$count" --ntasks-per-node=1 "$place" \
-        --cpus-per-task="${SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}" \
-        bash -c 'exec "$0" start --block --disable-usage-stats --num-cpus="$SLURM_CPUS_ON_NODE" \
-            --num-gpus="${SLURM_GPUS_ON_NODE:-0}" "$@"' \
-        "$(dirname "$PYTHON")/ray" "${ports[@]}" "$@" >>"$log" 2>&1 &
+    for _ in 1 2 3; do
+        SECONDS=0
+        srun --overlap --nodes="$count" --ntasks="$count" --ntasks-per-node=1 "$place" \
+            --cpus-per-task="${SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}" \
+            bash -c 'exec "$0" start --block --disable-usage-stats --num-cpus="$SLURM_CPUS_ON_NODE" \
+                --num-gpus="${SLURM_GPUS_ON_NODE:-0}" "$@"' \
+            "$(dirname "$PYTHON")/ray" "${ports[@]}" --object-store-memory=200000000 "$@"
+        code=$?
+        ((SECONDS < 150)) || break
+        sleep 5
+    done
+    return $code
 }
 
 log=tune-$SLURM_JOB_ID.ray.log
 echo "$(date +%T) job $SLURM_JOB_ID, start $((${SLURM_RESTART_COUNT:-0} + 1)): Ray on" \
     "${#nodes[@]} nodes, head $first ($address:$port), its log $log" >&2
 start_ray 1 --nodelist="$first" --head --node-ip-address="$address" --port="$port" \
-    --include-dashboard=false --temp-dir="$scratch" --object-store-memory=200000000
+    --include-dashboard=false --temp-dir="$scratch" >>"$log" 2>&1 &
 head=$!
 if ((${#nodes[@]} > 1)); then
     start_ray $((${#nodes[@]} - 1)) --exclude="$first" --address="$address:$port" \
-        --object-store-memory=200000000
+        >>"$log" 2>&1 &
 fi
 
 "$PYTHON" -m tune.search "$@" --address "$address:$port" --nodes "${#nodes[@]}" &
