@@ -48,7 +48,8 @@ def test_a_rank_that_is_stopped_is_named_though_it_says_nothing_more(tmp_path):
         "trainer.log_every_steps=1", "trainer.images=4000",
     )  # fmt: skip
     processes = start_ranks(config, 2)
-    while not (tmp_path / "run" / "metrics.jsonl").exists():
+    run = tmp_path / "run"
+    while not ((run / "metrics.jsonl").exists() and (run / "ranks" / "0.json").exists()):
         time.sleep(0.01)
     os.kill(processes[0].pid, signal.SIGSTOP)
     try:
