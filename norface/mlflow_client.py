@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import os
+import sqlite3
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from norface.errors import hide_password
+from norface.files import write_aside
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,10 +36,39 @@ def default_uri(root: Path = Path("runs")) -> str:
 
 
 def make_client(uri: str) -> MlflowClient:
-    """A client of one store, apart from whatever `mlflow.set_tracking_uri` says."""
+    """A client of one store, apart from whatever `mlflow.set_tracking_uri` says.
+
+    A sqlite file that is not there yet is made, whole or not at all.
+    """
     from mlflow import MlflowClient
 
+    if uri.startswith("sqlite:///") and "?" not in uri:
+        make_store(Path(uri.removeprefix("sqlite:///")))
     return MlflowClient(tracking_uri=uri)
+
+
+def make_store(path: Path) -> None:
+    """A new sqlite store at `path`; one that is there stays as it is.
+
+    MLflow makes its tables in some dozen steps over seconds, and cannot go on where a killed
+    process left them. So they are made elsewhere.
+    """
+    from mlflow import MlflowClient
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f".{path.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.exists():
+            return
+        with tempfile.TemporaryDirectory(prefix="norface-mlflow-") as folder:
+            draft = Path(folder) / path.name
+            MlflowClient(tracking_uri=f"sqlite:///{draft}").search_experiments(max_results=1)
+            with (
+                write_aside(path) as aside,
+                contextlib.closing(sqlite3.connect(draft)) as made,
+                contextlib.closing(sqlite3.connect(aside)) as copy,
+            ):
+                made.backup(copy)
 
 
 def reason(error: Exception) -> str:

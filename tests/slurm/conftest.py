@@ -76,13 +76,27 @@ class Cluster:
         )
 
     def wait_until(self, condition, what: str, *, timeout_s: float = 400, job: str = "") -> str:
-        """Poll until the condition holds; on time-out fail with the queue and the job's log."""
-        deadline = time.monotonic() + timeout_s
+        """Poll until the condition holds.
+
+        On time-out, and where the job is over or waits for ever, fails with queue and log.
+        """
+        started = hopeful = time.monotonic()
         while not (found := condition()):
-            if time.monotonic() > deadline:
-                pytest.fail(f"waited {timeout_s} s for {what}\n{self.report(job)}")
             time.sleep(0.3)
+            now = time.monotonic()
+            if not job or not self.is_over(job):
+                hopeful = now
+            # A job is over for a moment before Slurm requeues it.
+            if now - started > timeout_s or now - hopeful > 20:
+                pytest.fail(f"waited {now - started:.0f} s for {what}\n{self.report(job)}")
         return found
+
+    def is_over(self, job: str) -> bool:
+        """Whether no task of the job will run any more."""
+        tasks = self.call("squeue", "-h", "-t", "all", "-j", job, "-o", "%T %r").splitlines()
+        return all(
+            task.split()[0] in ENDED or task.endswith("DependencyNeverSatisfied") for task in tasks
+        )
 
     def log(self, job: str) -> str:
         """What the job has printed so far."""

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 SCRIPT = str(Path(__file__).parents[2] / "slurm" / "pipeline.sh")
 FOLDS = ("test=part1", "test=part2", "test=part3")
-TARGETS = dict.fromkeys(FOLDS, "other_S0000_c_0")
+TARGETS = dict.fromkeys(FOLDS, "other_S0000_c_1")
 
 
 def write_work(folder: Path) -> Path:
@@ -58,7 +58,9 @@ def submit(cluster, folder: Path, *words: str) -> dict[str, str]:
 def kill_node_of(cluster, job: str) -> str:
     """Takes the power of a node that runs the job, as soon as one does."""
     running = ("squeue", "-h", "-r", "-t", "RUNNING", "-j", job, "-o", "%N")
-    node = cluster.wait_until(lambda: cluster.call(*running), f"{job} to run", timeout_s=900)
+    node = cluster.wait_until(
+        lambda: cluster.call(*running), f"{job} to run", timeout_s=900, job=job
+    )
     node = node.split()[0]
     cluster.tool("kill-node", node)
     return node
