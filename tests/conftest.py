@@ -1,7 +1,35 @@
 """What all tests share."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
 import torch
 
 # Some tests fork ranks from this process, and a pool of threads does not survive a fork: whoever
 # computes in the child would wait for ever. With one thread there is no pool.
 torch.set_num_threads(1)
+
+HERE = Path(__file__).parent
+LONGEST = ("slurm", "tune", "quickstart", "training")
+"Folders whose tests start first, so that no worker is left alone with them at the end."
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`pytest -n 2`: tests are handed out by groups, in the order below."""
+    if config.getoption("numprocesses", None):
+        config.option.dist, config.option.loadscopereorder = "loadgroup", False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file stays with one worker: its tests share fixtures. Those of Slurm share a cluster."""
+
+    def folder_of(item: pytest.Item) -> str:
+        return item.path.relative_to(HERE).parts[0]
+
+    for item in items:
+        group = "slurm" if folder_of(item) == "slurm" else str(item.path.relative_to(HERE))
+        item.add_marker(pytest.mark.xdist_group(group))
+    order = {folder: place for place, folder in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(folder_of(item), len(order)))

@@ -1,16 +1,28 @@
-"""Ray's searcher: gives one trial after the other. Which values it has is the sweep's affair."""
+"""What Ray is given to run, and what is noted when it ends. Values are the sweep's affair."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ray import tune
 from ray.tune.search import Searcher
 
 from tune.folder import OBJECTIVE
 
 if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+
     from tune.sweep import Sweep
+
+
+def all_at_once(sweep: Sweep, numbers: Sequence[int]) -> dict[str, Any]:
+    """Ray's space of the trials of these numbers, for a population: it takes no searcher's."""
+    values = {number: sweep.begin(number).values for number in numbers}
+    return {
+        "number": tune.grid_search(list(numbers)),
+        "values": tune.sample_from(lambda config: values[config["number"]]),
+    }
 
 
 class Numbers(Searcher):
@@ -19,21 +31,19 @@ class Numbers(Searcher):
     def __init__(self, sweep: Sweep, numbers: Sequence[int]) -> None:
         super().__init__(metric=OBJECTIVE, mode=sweep.config.objective.mode)
         self.sweep: Sweep | None = sweep
-        self.waiting, self.given = list(numbers), dict[str, int]()
+        self.waiting = list(numbers)
 
     def suggest(self, trial_id: str) -> Any:
         if not self.waiting:
             return Searcher.FINISHED
         assert self.sweep is not None
         trial = self.sweep.begin(self.waiting.pop(0))
-        self.given[trial_id] = trial.number
         return {"number": trial.number, "values": trial.values}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        assert self.sweep is not None
-        self.sweep.end(self.given[trial_id], died=error)
+        """Watch notes it."""
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray saves its searchers now and again; the sweep's folder is the truth.
@@ -44,3 +54,35 @@ class Numbers(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore."""
+
+
+class Watch(tune.Callback):
+    """Notes in the sweep's folder how each trial ended; asks between two steps whether to stop.
+
+    `listen` is called once Ray has set signal handlers of its own, `check` some ten times a second.
+    """
+
+    def __init__(self, sweep: Sweep, listen: Callable[[], None], check: Callable[[], None]) -> None:
+        self.sweep: Sweep | None = sweep
+        self.listen, self.check = listen, check
+
+    def setup(self, *_: Any, **__: Any) -> None:
+        self.listen()
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self.check()
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        assert self.sweep is not None
+        self.sweep.end(int(str(trial)))
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        assert self.sweep is not None
+        self.sweep.end(int(str(trial)), died=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"sweep": None, "listen": None, "check": None}

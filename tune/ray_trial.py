@@ -30,7 +30,11 @@ SAVED_FILE = "saved.json"
 
 
 class NorfaceTrial(tune.Trainable):
-    """Ray's config: {"number", "values"}; `shared` is Sweep.spec()."""
+    """Ray's config: {"number", "values"}; `shared` is Sweep.spec().
+
+    Which trial it is says Ray's name for it: one that takes over another's config has its number
+    in there too.
+    """
 
     def setup(self, config: dict[str, Any], shared: Mapping[str, Any] | None = None) -> None:
         assert shared is not None
@@ -40,7 +44,7 @@ class NorfaceTrial(tune.Trainable):
 
     def _begin(self, config: Mapping[str, Any]) -> None:
         self.values = dict(config["values"])
-        self.folder = trial_folder(Path(self.shared["sweep"]), config["number"])
+        self.folder = trial_folder(Path(self.shared["sweep"]), int(self.trial_name))
         self.watch = TrialWatch({**self.shared, "folder": str(self.folder)}, self._start_others)
         self.replay = deque(self.watch.recorded if self.shared["replay"] else [])
         self.is_waiting = False
@@ -111,7 +115,7 @@ class NorfaceTrial(tune.Trainable):
         with replacing(self.folder / METRICS_FILE) as aside:
             shutil.copyfile(place / METRICS_FILE, aside)
         write_trial(self.folder, trial)
-        self._begin({"number": trial.number, "values": self.values})
+        self._begin({"values": self.values})
         self.replay.clear()
 
     def _start_others(self) -> list[str] | None:

@@ -58,8 +58,8 @@ def search(sweep: Sweep, *, address: str = "local", nodes: int = 1) -> None:
         numbers = sweep.numbers(whole=sweep.config.scheduler.kind == "asha")
         if sweep.numbers():
             try:
-                with stop_signals(), running_ray(address, nodes):
-                    run_trials(sweep, numbers)
+                with StopRequests() as stop, running_ray(address, nodes, stop):
+                    run_trials(sweep, numbers, stop)
             except BaseException as error:
                 sweep.interrupted()
                 if isinstance(error, Interrupted):
@@ -70,14 +70,14 @@ def search(sweep: Sweep, *, address: str = "local", nodes: int = 1) -> None:
         run.log_artifact(sweep.folder / REPORT_FILE)
 
 
-def run_trials(sweep: Sweep, numbers: Sequence[int]) -> None:
+def run_trials(sweep: Sweep, numbers: Sequence[int], stop: StopRequests) -> None:
     """Hand the trials to Ray Tune and wait."""
     import random
 
     from ray import tune
 
     from tune.folder import OBJECTIVE
-    from tune.numbers import Numbers
+    from tune.numbers import Numbers, Watch, all_at_once
     from tune.ray_trial import NorfaceTrial
 
     resources = sweep.config.resources
@@ -85,16 +85,19 @@ def run_trials(sweep: Sweep, numbers: Sequence[int]) -> None:
     trainable = tune.with_resources(
         tune.with_parameters(NorfaceTrial, shared=sweep.spec()), placement(resources)
     )
+    population = sweep.config.scheduler.kind == "pbt"
     tuner = tune.Tuner(
         trainable,
+        param_space=all_at_once(sweep, numbers) if population else None,
         tune_config=tune.TuneConfig(
             metric=OBJECTIVE,
             mode=sweep.config.objective.mode,
-            num_samples=len(numbers),
-            search_alg=Numbers(sweep, numbers),
+            num_samples=1 if population else len(numbers),
+            search_alg=None if population else Numbers(sweep, numbers),
             scheduler=make_scheduler(sweep),
             max_concurrent_trials=count_places(resources),
             reuse_actors=True,
+            trial_name_creator=lambda trial: str(trial.config["number"]),
         ),
         run_config=tune.RunConfig(
             name=f"start-{int(time.time())}",
@@ -102,6 +105,7 @@ def run_trials(sweep: Sweep, numbers: Sequence[int]) -> None:
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=resources.retries),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
+            callbacks=[Watch(sweep, stop.listen, stop.check)],
         ),
     )
     tuner.fit()
@@ -171,7 +175,7 @@ def count_places(resources: ResourcesConfig) -> int:
 
 
 @contextlib.contextmanager
-def running_ray(address: str, nodes: int) -> Iterator[None]:
+def running_ray(address: str, nodes: int, stop: StopRequests) -> Iterator[None]:
     """Ray, started on this machine (`local`) or joined at HOST:PORT once it has so many nodes.
 
     Raises LaunchError where they are not there in time.
@@ -209,31 +213,51 @@ def running_ray(address: str, nodes: int) -> Iterator[None]:
             if time.monotonic() > deadline:
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 raise LaunchError(f"no Ray at '{address}': {reason}") from None
+            stop.check()
             time.sleep(1)
+    stop.listen()
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     try:
         while (found := sum(node["Alive"] for node in ray.nodes())) < nodes:
             if time.monotonic() > deadline:
                 raise LaunchError(f"{found} of {nodes} nodes have joined Ray at {address}")
+            stop.check()
             time.sleep(1)
         yield
     finally:
         ray.shutdown()
 
 
-@contextlib.contextmanager
-def stop_signals() -> Iterator[None]:
-    """SIGTERM, SIGUSR1, SIGUSR2 and Ctrl-C raise Interrupted in the block."""
+class StopRequests:
+    """SIGTERM, SIGUSR1, SIGUSR2 and Ctrl-C in the block are noted, and raised where it is safe.
 
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        raise Interrupted(signal.Signals(number).name)
+    An exception out of a handler would come up anywhere within Ray, which swallows it or aborts.
+    """
 
-    wanted = (*STOP_SIGNALS, signal.SIGINT)
-    before = {number: signal.signal(number, interrupt) for number in wanted}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
+    def __init__(self) -> None:
+        self.asked = ""
+        self._before: dict[int, Any] = {}
+
+    def listen(self) -> None:
+        """Handle the signals; Ray and Tune set handlers of their own when they start."""
+        for number in (*STOP_SIGNALS, signal.SIGINT):
+            before = signal.signal(number, self._note)
+            self._before.setdefault(number, before)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.asked = signal.Signals(number).name
+
+    def check(self) -> None:
+        """Raise Interrupted where a signal has come."""
+        if self.asked:
+            raise Interrupted(self.asked)
+
+    def __enter__(self) -> StopRequests:
+        self.listen()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
 
 

@@ -12,6 +12,9 @@ import torch
 from norface.images import to_image
 from norface.models.face_networks import FaceNetworkConfig, FaceReader, build_face_network
 
+SIZE = FaceNetworkConfig(channels=(16, 32, 64, 96), blocks=(1, 1, 2, 1), points=48, hidden=128)
+"One person's pictures need less of a network than everybody's."
+
 
 def train_target_reader(
     pixels: np.ndarray, intensity: np.ndarray, *, epochs: int = 40, batch: int = 32, seed: int = 0
@@ -21,7 +24,7 @@ def train_target_reader(
     pixels: uint8 (N, S, S, 3); intensity: (N, 17) in the order of face_networks.UNITS, 0..5. Shifts
     of up to two pixels and a little noise keep it from learning the pictures by heart.
     """
-    network = build_face_network(FaceNetworkConfig(seed=seed))
+    network = build_face_network(SIZE.model_copy(update={"seed": seed}))
     assert isinstance(network, FaceReader)
     images, truth = to_image(pixels), torch.as_tensor(intensity, dtype=torch.float32) / 5
     steps = epochs * (len(images) // batch)

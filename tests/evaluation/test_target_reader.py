@@ -23,9 +23,9 @@ def render_target(persons):
 
 @pytest.mark.slow
 def test_target_reader_reads_expressions_that_it_was_not_trained_on():
-    pixels, intensity = render_target(range(400))
-    reader = train_target_reader(pixels, intensity, epochs=30)
-    pixels, intensity = render_target(range(400, 500))
+    pixels, intensity = render_target(range(200))
+    reader = train_target_reader(pixels, intensity, epochs=20)
+    pixels, intensity = render_target(range(200, 280))
     columns = [UNITS.index(unit) for unit in DETECTION_UNITS["synthetic"]]
     r = intensity_correlation(intensity[:, columns], read_intensity(reader, pixels)[:, columns])
     assert r.mean() > 0.6

@@ -67,7 +67,7 @@ def test_expression_is_read_from_the_truth_and_not_from_faces_in_the_wrong_order
     target = target_parameters(index, keys[0])
     shuffled = np.random.default_rng(0).permutation(len(faces.truth))
     wrong = faces._replace(normalized=faces.truth[shuffled])
-    found = measure_expression(wrong, target, renders=320, seed=0)
+    found = measure_expression(wrong, target, renders=160, seed=0)
     assert found["au_r_truth"] > 0.5
     assert abs(found["au_r"]) < 0.15
     assert {name for name in found if "/" in name} >= {"au_r/AU12", "au_r/AU26"}
