@@ -49,7 +49,7 @@ def draw_fig5(config: PaperConfig) -> list[Path]:
     def rows(place: ExperimentPlace) -> list[Row]:
         keys = choose_keys(place)
         others = [(name, read_faces(folder, keys)) for name, folder in place.others.items()]
-        ours = read_sets(place, {"norface": place.sets.get("norface", [])})
+        ours = read_sets(place, {"Norface": place.sets.get("norface", [])})
         return [*others, *ours] if others else []
 
     return _draw_each(config, 5, "somebody else's pictures (others: {METHOD: FOLDER})", rows)

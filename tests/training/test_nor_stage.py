@@ -318,10 +318,13 @@ def test_folders_are_read_by_their_weights(make_config, backend, tmp_path):
 
 def test_pool_of_persons_is_drawn_by_the_seed_and_checked(make_config):
     index = make_config().data.open()
-    draws = [tuple(TargetPool(persons=1).select(index, seed).persons) for seed in range(8)]
+    # Noise is no face at rest, so it is taken as it is.
+    one = TargetPool(persons=1, check_target=False)
+    draws = [tuple(one.select(index, seed).persons) for seed in range(8)]
     assert len(set(draws)) > 1
-    assert TargetPool(persons=1).select(index, 3).persons == list(draws[3])
-    assert len(TargetPool(keys=["synthetic_S0_c_3"]).select(index, 0)) == 1
+    assert one.select(index, 3).persons == list(draws[3])
+    named = TargetPool(keys=["synthetic_S0_c_3"], check_target=False)
+    assert len(named.select(index, 0)) == 1
     with pytest.raises(ConfigError, match="found 4; there are 3 persons"):
         TargetPool(persons=4).select(index, 0)
     with pytest.raises(ConfigError, match="exactly one"):
