@@ -98,6 +98,35 @@ def labelled_units(index: ShardIndex, row: int) -> dict[int, float] | None:
     }
 
 
+def find_active(index: ShardIndex) -> np.ndarray:
+    """bool (N): rows that their labels call active, all at once; see `labelled_units`."""
+    units = tuple(ACTION_UNITS)
+    intensity, presence = index.labels("intensity", units), index.labels("au", units)
+    level = np.where(np.isnan(intensity), PRESENT_FROM * presence, intensity)
+    active = (np.nan_to_num(level) >= PRESENT_FROM).any(axis=1)
+    return active | (np.isnan(level).all(axis=1) & (index.emotions() > 0))
+
+
+def leave_out_active(index: ShardIndex, name: str) -> ShardIndex:
+    """The faces that no label calls active; a warning that begins with `name` says who is left out.
+
+    Raises CorpusError where nobody is left.
+    """
+    active = find_active(index)
+    if not active.any():
+        return index
+    first = int(np.flatnonzero(active)[0])
+    units = _list(labelled_units(index, first) or {0: PRESENT_FROM})
+    told = f"the first being {index.key_of(first)}, labelled {units}"
+    if active.all():
+        raise CorpusError(f"{name}: all {len(index)} faces are no targets, {told}; {_ADVICE}")
+    _log.warning(
+        "%s: %d of %d faces are left out, they are not at rest, %s",
+        name, active.sum(), len(index), told,
+    )  # fmt: skip
+    return index.select(where=~active)
+
+
 def check_target(
     pixels: np.ndarray,
     name: str,

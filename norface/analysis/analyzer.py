@@ -17,12 +17,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from norface.critics.base import file_sha256
 from norface.data.alignment import align_face, template_points
 from norface.data.detection import Detection, FaceDetector, choose_detector
+from norface.data.normalized import StreamSource, digest_pixels
 from norface.errors import ConfigError, CorpusError, WeightsError
 from norface.images import read_photo, resize_pixels, to_image, to_pixels
 from norface.models.classifier import Classifier, load_classifier, to_scores
@@ -81,9 +84,9 @@ class Analyzer:
 
     generator: file of `norface train nor`; target: picture of a face at rest, aligned or not, or
     several, one a stream of the classifier; classifier: file of `norface train cla`, or several of
-    different tasks. aligned: pictures are aligned already, no detector is needed. check_target:
-    refuse a target without a face or with an active unit. Raises ConfigError, CorpusError,
-    WeightsError.
+    different tasks, trained with faces of this generator and these targets. aligned: pictures are
+    aligned already, no detector is needed. check_target: refuse a target without a face or with an
+    active unit. Raises ConfigError, CorpusError, WeightsError.
     """
 
     def __init__(
@@ -109,13 +112,22 @@ class Analyzer:
         self.generator: Normalizer | None = None
         self.targets: list[torch.Tensor] = []
         self.corpora: set[str] = set()
+        read = [(path, *_read_classifier(path)) for path in _as_list(classifier)]
+        sources = [source for *_, about in read for source in _sources_of(about)]
+        self.known = {source.picture for source in sources}
+        "Pictures that the classifiers' targets have: never aligned anew."
         if generator is not None:
             self.generator, card = load_generator(generator, self.device)
             self.corpora = {corpus for corpus, _ in card.persons}
             self.targets = [
                 self._read_target(one, checked=check_target) for one in _as_list(target)
             ]
-        self.classifiers = [self._read_classifier(one) for one in _as_list(classifier)]
+        for path, _, about in read:
+            self._check_source(path, _sources_of(about), generator)
+        self.classifiers = [
+            (model.to(self.device), str(about["task"]), list(about["targets"]))
+            for _, model, about in read
+        ]
 
     def __call__(self, photo: Place | np.ndarray) -> FaceAnalysis:
         """The largest face of a picture file, or of pixels (H, W, 3).
@@ -194,9 +206,10 @@ class Analyzer:
     def _read_target(self, path: Place, *, checked: bool) -> torch.Tensor:
         """A target's picture (1, 3, S, S), brought to the template where it is not there yet."""
         assert self.generator is not None
-        pixels = read_photo(path)
+        pixels, side = read_photo(path), self.generator.config.side
         square = pixels.shape[0] == pixels.shape[1]
-        if self.detector is not None:
+        known = square and digest_pixels(resize_pixels(pixels, side)) in self.known
+        if self.detector is not None and not known:
             shown = resize_pixels(pixels, DETECTED_SIDE) if square and len(pixels) < 256 else pixels
             faces = self._detect(shown)
             if faces and not (square and _is_aligned(faces[0], len(shown))):
@@ -208,23 +221,52 @@ class Analyzer:
             )
         if checked:
             check_file(path, pixels, self.corpora)
-        return to_image(resize_pixels(pixels, self.generator.config.side))[None].to(self.device)
+        return to_image(resize_pixels(pixels, side))[None].to(self.device)
 
-    def _read_classifier(self, path: Place) -> tuple[Classifier, str, list[str]]:
-        """A network, its task and its targets. Raises ConfigError where it reads something else."""
-        model, about = load_classifier(path)
-        if "task" not in about or "targets" not in about:
-            raise WeightsError(f"{path}: does not say its task and targets; train it again")
-        if model.shape["feature_width"]:
-            raise ConfigError(f"{path}: reads features of critics, not pictures; choose another")
-        wanted = model.shape["image_streams"] - 1
-        if wanted > len(self.targets):
+    def _check_source(
+        self, path: Place, sources: list[StreamSource], generator: Place | None
+    ) -> None:
+        """Raise ConfigError where a classifier was trained with other normalized faces."""
+        if len(sources) > len(self.targets):
             raise ConfigError(
-                f"{path}: reads {wanted} normalized faces beside the original, but there"
+                f"{path}: reads {len(sources)} normalized faces beside the original, but there"
                 f" {'is' if len(self.targets) == 1 else 'are'} {len(self.targets)} target"
                 f"{'' if len(self.targets) == 1 else 's'}; give its generator and as many targets"
             )
-        return model.to(self.device), about["task"], list(about["targets"])
+        if not sources or generator is None:
+            return
+        given = file_sha256(generator)[:12]
+        for number, (source, target) in enumerate(zip(sources, self.targets, strict=False), 1):
+            if given not in source.generators:
+                raise ConfigError(
+                    f"{path}: was trained with faces of generator {', '.join(source.generators)};"
+                    f" {generator} is {given}; give the one that it was trained with"
+                )
+            if source.picture not in (None, digest_pixels(to_pixels(target)[0])):
+                raise ConfigError(
+                    f"{path}: was trained with faces on the target {source.target} as stream"
+                    f" {number}; the picture given is another; give target.png of that normalized"
+                    " set"
+                )
+
+
+def _read_classifier(path: Place) -> tuple[Classifier, dict[str, Any]]:
+    """A network and what its file says of it. Raises ConfigError where it reads no pictures."""
+    model, about = load_classifier(path)
+    if "task" not in about or "targets" not in about:
+        raise WeightsError(f"{path}: does not say its task and targets; train it again")
+    if model.shape["feature_width"]:
+        raise ConfigError(f"{path}: reads features of critics, not pictures; choose another")
+    if len(_sources_of(about)) != model.shape["image_streams"] - 1:
+        raise WeightsError(
+            f"{path}: does not say which generator and target made its normalized faces; train it"
+            " again"
+        )
+    return model, about
+
+
+def _sources_of(about: dict[str, Any]) -> list[StreamSource]:
+    return [StreamSource.model_validate(one) for one in about.get("normalized", [])]
 
 
 def _as_list(given: Place | Sequence[Place] | None) -> list[Place]:

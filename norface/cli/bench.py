@@ -1,4 +1,4 @@
-"""Speed and memory on this machine: of loading, index, preparation and tracking; the renderer.
+"""Speed and memory on this machine: of reading, tracking, and F_cla; the renderer.
 
   loading   decode, flip, to tensor from shards, against torchvision's ImageFolder with the same
             pictures and workers; memory over an epoch
@@ -7,6 +7,9 @@
   tracking  many processes that log to one MLflow server: values lost, time blocked
   renderer  synthetic faces seen by MediaPipe's networks, which were trained on people: are they
             found, and does each action unit show; pictures a second
+  moe       the MoE block at batches of 256 and 16 against the bare matrix products of the chosen
+            experts, memory bandwidth, and a plain loop
+  classifier  useful operations of a training step of F_cla as a share of the matmul rate
 
 What is compared runs in turns, and a ratio is the median over the rounds: on a machine that does
 other work ratios can be trusted, rates cannot.
@@ -18,6 +21,8 @@ Example:
   norface bench prepare photos --json
   norface bench tracking --processes 16 --seconds 60
   norface bench renderer --subjects 40 --frames 40
+  norface bench moe --rounds 15
+  norface bench classifier --batch 8 --side 256
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -38,7 +44,7 @@ class Result(Protocol):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("what", choices=("loading", "index", "prepare", "tracking", "renderer"))
+    parser.add_argument("what", choices=tuple(MEASURES))
     parser.add_argument(
         "source",
         nargs="?",
@@ -48,7 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--workers", type=int, default=2, help="of loading (default: 2)")
     parser.add_argument("--rounds", type=int, default=3, help="turns (default: 3)")
-    parser.add_argument("--batch", type=int, default=64, help="of loading (default: 64)")
+    parser.add_argument(
+        "--batch", type=int, help="of loading (default: 64), of the classifier (default: 8)"
+    )
     parser.add_argument(
         "--pictures", type=int, default=2000, help="of loading, preparation 50th (default: 2000)"
     )
@@ -78,14 +86,7 @@ def run(args: argparse.Namespace) -> int:
         if value is not None and value < least:
             raise ConfigError(f"--{name} {value}: at least {least} is needed")
     with tempfile.TemporaryDirectory(prefix="norface-bench-") as place:
-        measures = {
-            "loading": run_loading,
-            "index": run_index,
-            "prepare": run_prepare,
-            "tracking": run_tracking,
-            "renderer": run_renderer,
-        }
-        results = measures[args.what](args, Path(place))
+        results = MEASURES[args.what](args, Path(place))
     if args.json:
         print(json.dumps({name: one.model_dump() for name, one in results.items()}, indent=2))
     else:
@@ -98,15 +99,15 @@ def run_loading(args: argparse.Namespace, place: Path) -> dict[str, Result]:
     from norface.bench.epoch import bench_epoch
     from norface.bench.loading import bench_loading, write_faces
 
-    shards = args.source
+    shards, batch = args.source, args.batch or 64
     if shards is None:
         shards = place / "shards"
         write_faces(shards, pictures=args.pictures, side=args.side)
     rates = bench_loading(
-        shards, place / "files", workers=args.workers, rounds=args.rounds, batch=args.batch
+        shards, place / "files", workers=args.workers, rounds=args.rounds, batch=batch
     )
     samples = args.samples or 100_000
-    epoch = bench_epoch(shards, place / "epoch", samples=samples, batch=args.batch)
+    epoch = bench_epoch(shards, place / "epoch", samples=samples, batch=batch)
     return {"loading": rates, "epoch": epoch}
 
 
@@ -143,3 +144,32 @@ def run_renderer(args: argparse.Namespace, _: Path) -> dict[str, Result]:
     from norface.bench.renderer import bench_renderer
 
     return {"renderer": bench_renderer(subjects=args.subjects, frames=args.frames, side=args.side)}
+
+
+def run_moe(args: argparse.Namespace, _: Path) -> dict[str, Result]:
+    """The MoE block of the paper's size."""
+    from norface.bench.moe import bench_moe
+
+    return {f"batch {size}": bench_moe(batch=size, rounds=args.rounds) for size in (256, 16)}
+
+
+def run_classifier(args: argparse.Namespace, _: Path) -> dict[str, Result]:
+    """A training step of F_cla with ViT-B/16."""
+    from norface.bench.classifier import bench_classifier
+    from norface.models.classifier import ClassifierConfig
+
+    config = ClassifierConfig.model_validate({"vit": {"side": args.side}})
+    rate = bench_classifier(config, batch=args.batch or 8, rounds=args.rounds)
+    return {"classifier": rate}
+
+
+MEASURES: dict[str, Callable[[argparse.Namespace, Path], dict[str, Result]]] = {
+    "loading": run_loading,
+    "index": run_index,
+    "prepare": run_prepare,
+    "tracking": run_tracking,
+    "renderer": run_renderer,
+    "moe": run_moe,
+    "classifier": run_classifier,
+}
+"What can be measured."

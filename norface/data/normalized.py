@@ -7,13 +7,17 @@ The true normalized faces of the synthetic corpus are a set whose generator is `
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from pydantic import ValidationError
 
 from norface.config import Config, describe
 from norface.errors import CorpusError
+from norface.images import read_photo
 
 SET_NAME = "set.json"
 TARGET_NAME = "target.png"
@@ -50,6 +54,34 @@ def read_set(folder: str | Path) -> NormalizedSet:
         raise CorpusError(f"{path}: cannot be read ({error.strerror})") from None
     except ValidationError as error:
         raise CorpusError(f"{path}: {describe(error, NormalizedSet)}") from None
+
+
+class StreamSource(Config):
+    """Where a stream of normalized faces came from, as a classifier's file remembers it."""
+
+    generators: list[str]
+    "Those of its sets, see NormalizedSet.generator; several where each corpus has a set."
+    target: str
+    "Key or name of the target."
+    picture: str | None
+    "`digest_pixels` of the target's picture at the generator's side; null = there is none."
+
+
+def describe_stream(folders: Sequence[Path]) -> StreamSource:
+    """The source of a stream that these sets make together. Raises CorpusError."""
+    cards = [read_set(folder) for folder in folders]
+    picture = folders[0] / TARGET_NAME
+    return StreamSource(
+        generators=list(dict.fromkeys(card.generator for card in cards)),
+        target=cards[0].target,
+        picture=digest_pixels(read_photo(picture)) if picture.is_file() else None,
+    )
+
+
+def digest_pixels(pixels: np.ndarray) -> str:
+    """First 12 hex digits of the sha256 of a picture's shape and pixels, uint8 (H, W, 3)."""
+    shape = "x".join(map(str, pixels.shape)).encode()
+    return hashlib.sha256(shape + np.ascontiguousarray(pixels).tobytes()).hexdigest()[:12]
 
 
 def write_set(folder: str | Path, card: NormalizedSet) -> None:

@@ -20,7 +20,7 @@ def list_datasets(
     folders: Sequence[ShardPlace], *, cache: Path | None = None, context: str = "training"
 ) -> list[dict[str, Any]]:
     """One entry a folder of shards: {"name", "corpora", "digest", "source", "context", "pictures",
-    "persons", "target" (of a normalized set)}. Raises CorpusError, ConfigError.
+    "persons", "target" and "generator" (of a normalized set)}. Raises CorpusError, ConfigError.
 
     `digest` is the beginning of the sha256 of the index, which changes whenever the folder does.
     """
@@ -54,9 +54,12 @@ def describe_data(
     datasets: Sequence[dict[str, Any]], task: str, **tags: str | None
 ) -> dict[str, Any]:
     """What a stage's config says of a run before it begins: {"task", "datasets", "tags"}. The
-    targets of normalized sets become the tag `target`."""
-    targets = dict.fromkeys(one["target"] for one in datasets if "target" in one)
-    found = {"target": ", ".join(targets), **tags}
+    targets and generators of normalized sets become the tags `target` and `generator`."""
+    found: dict[str, str | None] = {
+        what: ", ".join(dict.fromkeys(one[what] for one in datasets if what in one))
+        for what in ("target", "generator")
+    }
+    found |= tags
     return {
         "task": task,
         "datasets": list(datasets),

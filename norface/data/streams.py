@@ -21,7 +21,7 @@ from norface.data.augment import AugmentConfig, draw_augmentation
 from norface.data.folds import find_same_people
 from norface.data.loader import Draw
 from norface.data.mixing import MixConfig, draw_mix, mix_labels, one_hot
-from norface.data.normalized import RELEASED, NormalizedSet, read_set
+from norface.data.normalized import RELEASED, NormalizedSet, describe_stream, read_set
 from norface.data.shards import Person, ShardIndex
 from norface.errors import ConfigError, CorpusError
 from norface.images import resize_pixels, to_image
@@ -51,6 +51,8 @@ class FaceStreams:
         self.index, self.side = index, side or index.side
         streams = [[one] if isinstance(one, Path) else list(one) for one in normalized]
         self.sets = [ShardIndex.open(folders) for folders in streams]
+        self.sources = [describe_stream(folders) for folders in streams]
+        "Generators and target of every normalized stream."
         keys = list(index.table["key"])
         sources = {index.digest}
         if len(index.folders) > 1:

@@ -30,6 +30,8 @@ class TableSpec(Config):
 
     rows: dict[str, str]
     "Row of the paper => setting of settings.yaml that reproduces it."
+    units: list[str] | None = None
+    "Action units of the stand-in's rows too, where the table has not all; null = all."
     notes: list[str] = []
     "What a reader must know of how we read the paper here."
 
@@ -184,7 +186,7 @@ def make_block(
     """The lines of one experiment and metric: the paper's rows, then rows that only we have."""
     rows = {row.row: row for row in published.of(experiment, metric)}
     lines = [
-        _make_line(name, rows.get(name), spec.rows.get(name), metric, outcome)
+        _make_line(name, rows.get(name), spec.rows.get(name), metric, outcome, spec.units)
         for name in [*rows, *(name for name in spec.rows if name not in rows)]
     ]
     wide = any(row.units for row in published.rows)
@@ -200,6 +202,7 @@ def _make_line(
     setting: str | None,
     metric: str,
     outcome: Outcome | None,
+    units: list[str] | None,
 ) -> Line:
     values = {} if row is None else row.values
     paper = {column: float(value) for column, value in values.items() if column != DELTA}
@@ -211,9 +214,10 @@ def _make_line(
         )
     found = outcome.settings[setting]
     ours, interval = found.values[metric], found.interval
-    if row is not None and len(row.units) < sum(column.startswith("AU") for column in ours):
+    chosen = list(row.units) if row is not None else units or list(ours)
+    if len(chosen) < sum(column.startswith("AU") for column in ours):
         # Some tables average over some of the units only (Table 10): so must we.
-        kept = {column: ours[column] for column in row.units if column in ours}
+        kept = {column: ours[column] for column in chosen if column in ours}
         if kept:
             ours, interval = {**kept, MEAN: sum(kept.values()) / len(kept)}, None
     is_main = metric == found.summary["metric"]

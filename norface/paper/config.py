@@ -21,7 +21,13 @@ class ExperimentPlace(Config):
     "Folders of shards with the original faces."
     sets: dict[str, list[Path | list[Path]]] = {}
     """Name => normalized sets, K of them: `norface` = of the paper's F_nor, `without_eye` = of one
-    that was trained without L_eye. {fold} stands for the fold's name."""
+    that was trained without L_eye (losses.eye=null). {fold} stands for the fold's name."""
+    targets: dict[str, list[Path | list[Path]]] = {}
+    """Target identity => the normalized set with it (Figures 4 and 9); any name of letters, digits,
+    - and _."""
+    others: dict[str, Path] = {}
+    """Somebody else's normalizer => its pictures (Figure 5): a normalized set, or a folder of
+    pictures that are named KEY.png or KEY.jpg by the keys of the originals."""
     features: Path | None = None
     "Expression features of every face (Table 9)."
     config: Path | None = None
@@ -41,6 +47,13 @@ class StandInConfig(Config):
     "Pixels of a picture's side."
     epochs: int = Field(16, gt=0)
     "Of the small classifier."
+    targets: int = Field(3, ge=1)
+    "Target identities of Figures 4 and 9."
+    normalizer_images: int = Field(0, ge=0)
+    """Pictures that small F_nor train on, one with L_eye and one without (Table 10, Figure 6), from
+    configs/nor/synthetic-64.yaml; 0 = none: the true normalized faces stand for F_nor's."""
+    normalizer_subjects: int = Field(40, ge=1)
+    "Persons that they train on, none of the folds."
     workers: int = Field(1, ge=1)
     "Processes that render."
 

@@ -80,17 +80,30 @@ def find_place(config: PaperConfig, experiment: str, task: str) -> ExperimentPla
         return config.experiments[experiment]
     if not experiment.startswith(STAND_IN):
         raise ConfigError(f"experiments: nothing is said of '{experiment}'")
-    from norface.paper.stand_in import write_stand_in
+    from norface.paper.stand_in import normalize_by_small, write_stand_in
 
     shards, truth, features = write_stand_in(config)
     small = {"epochs": config.stand_in.epochs}
+    sets = {"norface": truth}
+    if config.stand_in.normalizer_images:
+        sets = normalize_by_small(config, shards)
     return ExperimentPlace(
         shards=[shards],
-        sets={"norface": [truth]},
+        sets={name: [one] for name, one in sets.items()},
         features=features,
         config=config.configs / "cla" / f"synthetic-64{SUFFIX[task]}.yaml",
         cla=small,
     )
+
+
+def list_places(config: PaperConfig) -> dict[str, ExperimentPlace]:
+    """The experiments that are given, else the stand-in for action units and for emotions."""
+    if config.experiments:
+        return dict(config.experiments)
+    return {
+        STAND_IN + SUFFIX[task]: find_place(config, STAND_IN + SUFFIX[task], task)
+        for task in ("au", "emotion")
+    }
 
 
 def build_crossval(
@@ -98,6 +111,10 @@ def build_crossval(
 ) -> tuple[CrossvalConfig | None, dict[str, str]]:
     """The cross-validation of the settings whose data is there, and why the others are not."""
     known = read_yaml(config.configs / "paper" / "settings.yaml")
+    # A target identity is a setting of its own (Figure 4).
+    targets = {f"target-{name}": one for name, one in place.targets.items()}
+    known |= {name: {"set": name} for name in targets}
+    sets = place.sets | targets
     chosen: dict[str, Setting] = {}
     absent: dict[str, str] = {}
     for name in settings:
@@ -108,12 +125,12 @@ def build_crossval(
             )
         wanted = dict(known[name] or {})
         group, features = wanted.pop("set", None), wanted.pop("features", False)
-        if group is not None and group not in place.sets:
+        if group is not None and group not in sets:
             absent[name] = f"no normalized set (experiments.{experiment}.sets.{group})"
         elif features and place.features is None:
             absent[name] = f"no features (experiments.{experiment}.features)"
         else:
-            values: dict[str, Any] = {"normalized": place.sets[group]} if group else {}
+            values: dict[str, Any] = {"normalized": sets[group]} if group else {}
             values |= {"features": place.features} if features else {}
             chosen[name] = Setting.model_validate({**values, **wanted})
     if not chosen:

@@ -1,138 +1,250 @@
-"""Figures of the paper that are pictures: normalized faces (Figure 3), routers (Figure 8)."""
+"""Figures of the paper that show normalized faces: 3, 4 (with F_cla's results), 5, 6, 9."""
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from norface.data.indexing import INDEX_NAME
+from norface.data.normalized import TARGET_NAME
 from norface.data.shards import ShardIndex
 from norface.errors import CorpusError
-from norface.evaluation.crossval_config import FoldTask, fold_config, list_folds
-from norface.images import make_grid, resize_pixels, write_png
-from norface.paper.config import STAND_IN, ExperimentPlace, PaperConfig
-from norface.paper.experiments import SUFFIX, build_crossval, find_place, train_settings
-from norface.report.figures import INK
+from norface.images import read_photo, resize_pixels
+from norface.paper.config import ExperimentPlace, PaperConfig
+from norface.paper.experiments import Measured, list_places, run_experiment
+from norface.paper.published import MEAN
+from norface.report.figures import COLOURS, INK, RULE
+from norface.target_grid import choose_originals
 from norface.tracking import replacing
-from norface.training.stages.cla_config import ClaConfig
 
 COLUMNS = 8
-"Faces of a picture, of as many persons."
+"Faces of a picture, of as many persons where there are so many."
 WIDEST = 128
 "Side of a face in it."
+BARS = 2.6
+"Inches below the faces of Figure 4."
+Row = tuple[str, list[np.ndarray | None]]
+"Label, and faces (S, S, 3); None = there is none."
+Sets = Mapping[str, Sequence[Path | list[Path]]]
 
 
-def list_places(config: PaperConfig) -> dict[str, ExperimentPlace]:
-    """The experiments that are given, else the stand-in for action units and for emotions."""
-    if config.experiments:
-        return dict(config.experiments)
-    return {
-        STAND_IN + SUFFIX[task]: find_place(config, STAND_IN + SUFFIX[task], task)
-        for task in ("au", "emotion")
-    }
+class NothingToDraw(CorpusError):
+    """No experiment has what a figure shows; `norface paper all` goes on without it."""
 
 
 def draw_fig3(config: PaperConfig) -> list[Path]:
     """OUT/fig3-EXPERIMENT.png: originals above, and below them a row a normalized set."""
+    needs = "a normalized set without {fold} in its path"
+    return _draw_each(config, 3, needs, lambda place: read_sets(place, place.sets))
+
+
+def draw_fig5(config: PaperConfig) -> list[Path]:
+    """OUT/fig5-EXPERIMENT.png: originals, other people's normalizers, and F_nor."""
+
+    def rows(place: ExperimentPlace) -> list[Row]:
+        keys = choose_keys(place)
+        others = [(name, read_faces(folder, keys)) for name, folder in place.others.items()]
+        ours = read_sets(place, {"Norface": place.sets.get("norface", [])})
+        return [*others, *ours] if others else []
+
+    return _draw_each(config, 5, "somebody else's pictures (others: {METHOD: FOLDER})", rows)
+
+
+def draw_fig6(config: PaperConfig) -> list[Path]:
+    """OUT/fig6-EXPERIMENT.png: originals, F_nor without L_eye, F_nor with it."""
+    names = {"without_eye": "w/ L_exp", "norface": "w/ L_exp & L_eye"}
+
+    def rows(place: ExperimentPlace) -> list[Row]:
+        sets = {label: place.sets[name] for name, label in names.items() if name in place.sets}
+        found = read_sets(place, sets)
+        return found if len(found) == len(names) else []
+
+    needs = "the sets norface and without_eye (stand_in.normalizer_images for synthetic faces)"
+    return _draw_each(config, 6, needs, rows)
+
+
+def draw_fig9(config: PaperConfig) -> list[Path]:
+    """OUT/fig9-EXPERIMENT.png: originals above, a row a target identity, its face at the left."""
+    needs = "target identities (targets: {NAME: [SET]})"
+    return _draw_each(config, 9, needs, lambda place: read_sets(place, place.targets))
+
+
+def draw_fig4(config: PaperConfig) -> list[Path]:
+    """OUT/fig4-EXPERIMENT.png and .csv: Figure 9, and below it the mean metric of each target."""
     paths = []
-    seen: set[str] = set()
-    for name, place in list_places(config).items():
-        folders = [
-            Path(str(one[0] if isinstance(one, list) else one))
-            for sets in place.sets.values()
-            for one in sets
-        ]
-        folders = [folder for folder in folders if "{fold}" not in str(folder)]
-        faces = str(place.shards)
-        if not folders or faces in seen:
+    for name, place in places_with_targets(config).items():
+        rows = read_sets(place, place.targets)
+        if not rows or "-emotion" in name:
+            continue
+        settings = {"w/o Idn": "without"} | {one: f"target-{one}" for one in place.targets}
+        task = "intensity" if name.endswith("-intensity") else "au"
+        given = config.model_copy(update={"experiments": {name: place}})
+        outcome = run_experiment(given, name, task, list(settings.values()))
+        metric = "icc" if task == "intensity" else "f1"
+        found = {
+            label: outcome.settings[one] for label, one in settings.items()
+            if one in outcome.settings
+        }  # fmt: skip
+        figure = draw_sheet([("original", read_originals(place)), *rows], more_height=BARS)
+        share = BARS / figure.get_figheight()
+        draw_targets(figure.add_axes((0.07, 0.14 * share, 0.91, 0.64 * share)), found, metric)
+        figure.suptitle(f"Figure 4, {name}", x=0.01, ha="left", fontsize=11, color=INK)
+        paths += [_save(figure, config.out / f"fig4-{name}.png")]
+        paths += [_write_csv(config.out / f"fig4-{name}.csv", found, metric, outcome.absent)]
+    if not paths:
+        raise NothingToDraw("fig4: no experiment has target identities (targets: {NAME: [SET]})")
+    return paths
+
+
+def places_with_targets(config: PaperConfig) -> dict[str, ExperimentPlace]:
+    """The places; the stand-in's with target identities, which are rendered where they are not."""
+    places = list_places(config)
+    if config.experiments:
+        return places
+    from norface.paper.stand_in import write_candidates
+
+    sets = write_candidates(config, places["synthetic"].shards[0])
+    targets = {name: [one] for name, one in sets.items()}
+    return {
+        name: place.model_copy(update={"targets": targets})
+        for name, place in places.items() if name == "synthetic"
+    }  # fmt: skip
+
+
+def _draw_each(config: PaperConfig, number: int, needs: str, rows_of) -> list[Path]:  # type: ignore[no-untyped-def]
+    """A picture of the rows of every experiment, once a corpus."""
+    paths, seen = [], set()
+    places = places_with_targets(config) if number == 9 else list_places(config)
+    for name, place in places.items():
+        rows, faces = rows_of(place), str(place.shards)
+        if not rows or faces in seen:
             continue
         seen.add(faces)
-        index = ShardIndex.open(place.shards[0])
-        persons = index.table["subject"].astype(str).to_numpy()
-        _, first = np.unique(persons, return_index=True)
-        if len(first) < COLUMNS:
-            first = np.arange(len(index))
-        rows = first[np.linspace(0, len(first) - 1, min(COLUMNS, len(first))).astype(int)]
-        keys = [index.key_of(int(row)) for row in rows]
-        lines = [[index.read_pixels(int(row)) for row in rows]]
-        for folder in folders:
-            found = ShardIndex.open(folder)
-            lines.append([found.read_pixels(int(row)) for row in found.rows_of(keys)])
-        side = min(index.side, WIDEST)
-        path = config.out / f"fig3-{name}.png"
-        with replacing(path) as aside:
-            shown = [[resize_pixels(face, side) for face in line] for line in lines]
-            write_png(aside, make_grid(shown))
-        paths.append(path)
+        figure = draw_sheet([("original", read_originals(place)), *rows])
+        figure.suptitle(f"Figure {number}, {name}", x=0.01, ha="left", fontsize=11, color=INK)
+        paths.append(_save(figure, config.out / f"fig{number}-{name}.png"))
     if not paths:
-        raise CorpusError("fig3: no experiment has a normalized set without {fold} in its path")
+        raise NothingToDraw(f"fig{number}: no experiment has {needs}")
     return paths
 
 
-def draw_fig8(config: PaperConfig) -> list[Path]:
-    """OUT/fig8-EXPERIMENT.png: mean gate of each expert of M_o over pictures that show a target."""
-    paths = []
-    for name, place in list_places(config).items():
-        crossval, absent = build_crossval(config, name, place, ["norface"])
-        if crossval is None:
-            raise CorpusError(f"fig8: {name} has {absent['norface']}")
-        if config.train:
-            train_settings(crossval)
-        tasks = [
-            FoldTask("norface", seed, fold)
-            for seed in crossval.seeds
-            for fold in list_folds(crossval)
-        ]
-        drawn = draw_routing(
-            {task.fold: read_routing(fold_config(crossval, task), crossval.folder / task.name)
-             for task in tasks[: len(list_folds(crossval))]},
-            name,
+def choose_keys(place: ExperimentPlace) -> list[str]:
+    """Keys of the faces to show: of different persons those that act most."""
+    index = ShardIndex.open(place.shards[0])
+    return [index.key_of(row) for row in choose_originals(index, COLUMNS)]
+
+
+def read_originals(place: ExperimentPlace) -> list[np.ndarray | None]:
+    """The faces to show."""
+    return read_faces(place.shards[0], choose_keys(place))
+
+
+def read_sets(place: ExperimentPlace, sets: Sets) -> list[Row]:
+    """A row each set of each name, of the faces to show; sets of single folds are left out.
+
+    The first place of a row is the set's target, where it has a picture.
+    """
+    keys, rows = choose_keys(place), []
+    for label, folder in list_folders(sets):
+        picture = folder / TARGET_NAME
+        target = read_photo(picture) if picture.is_file() else None
+        rows.append((label, [target, *read_faces(folder, keys)]))
+    return rows
+
+
+def list_folders(sets: Sets) -> Iterator[tuple[str, Path]]:
+    """(label, folder) of the first corpus of every stream that is not of single folds."""
+    for name, streams in sets.items():
+        for number, one in enumerate(streams, 1):
+            folder = Path(one[0] if isinstance(one, list) else one)
+            if "{fold}" not in str(folder):
+                yield (name if len(streams) == 1 else f"{name} {number}"), folder
+
+
+def read_faces(folder: Path, keys: Sequence[str]) -> list[np.ndarray | None]:
+    """Pictures (S, S, 3) of keys, of shards or of a folder of files KEY.png or KEY.jpg.
+
+    Raises CorpusError where it holds none of them.
+    """
+    if (folder / INDEX_NAME).is_file():
+        index = ShardIndex.open(folder)
+        return [index.read_pixels(int(row)) for row in index.rows_of(keys)]
+    there = {path.stem: path for path in folder.glob("*") if path.suffix in (".png", ".jpg")}
+    if not there.keys() & set(keys):
+        raise CorpusError(
+            f"{folder}: no picture is named by a key, such as {keys[0]}.png; name them so, or make"
+            " a normalized set of them (norface prepare normalized)"
+        )
+    return [read_photo(there[key]) if key in there else None for key in keys]
+
+
+def draw_sheet(rows: Sequence[Row], *, more_height: float = 0) -> Figure:
+    """A figure of labelled rows of faces, with `more_height` empty inches below them.
+
+    Rows that have one place less than the longest begin one place later.
+    """
+    columns, size = max(len(faces) for _, faces in rows), 1.05
+    height = size * len(rows) + 0.4
+    figure = Figure(figsize=(size * columns + 1.5, height + more_height))
+    places = figure.add_gridspec(
+        len(rows), columns, left=1.4 / (size * columns + 1.5), right=0.995, wspace=0.03,
+        hspace=0.03, bottom=(more_height + 0.05) / (height + more_height),
+        top=1 - 0.35 / (height + more_height),
+    )  # fmt: skip
+    for number, (label, faces) in enumerate(rows):
+        offset = columns - len(faces)
+        for place, face in enumerate(faces):
+            if face is None:
+                continue
+            axes = figure.add_subplot(places[number, place + offset])
+            axes.imshow(resize_pixels(face, min(len(face), WIDEST)), interpolation="nearest")
+            axes.set_axis_off()
+        bottom = places[number, 0].get_position(figure)
+        figure.text(
+            1.3 / (size * columns + 1.5), (bottom.y0 + bottom.y1) / 2, label, ha="right",
+            va="center", fontsize=9, color=INK,
         )  # fmt: skip
-        path = config.out / f"fig8-{name}.png"
-        with replacing(path) as aside:
-            drawn.savefig(aside, format="png", dpi=150, bbox_inches="tight")
-        paths.append(path)
-    return paths
-
-
-def read_routing(config: ClaConfig, folder: Path) -> tuple[list[str], np.ndarray]:
-    """Targets and their mean gates (targets, m) of M_o, over test pictures that show the target."""
-    from norface.training.backends.base import build_backend
-    from norface.training.stages.cla import ClaStage
-
-    backend = build_backend(config.backend)
-    try:
-        stage = ClaStage(config, backend)
-        if stage.bare.output_moe is None or stage.bare.output_moe.router is None:
-            raise CorpusError(f"{folder}: its classifier has no router in M_o")
-        stage.load_exported(folder)
-        rows, gates = [], []
-        for some, _, routers in stage.answers("test"):
-            rows.append(some)
-            gates.append(routers[-1].gates.cpu().numpy())
-    finally:
-        backend.close()
-    labels, weights = stage.labels[np.concatenate(rows)], np.concatenate(gates)
-    if config.task == "emotion":
-        shown = labels[:, None] == np.arange(len(stage.targets))
-    else:
-        shown = np.nan_to_num(labels) > 0
-    empty = np.full(weights.shape[1], np.nan)
-    return stage.targets, np.stack(
-        [weights[mask].mean(axis=0) if mask.any() else empty for mask in shown.T]
-    )
-
-
-def draw_routing(found: dict[str, tuple[list[str], np.ndarray]], title: str) -> Figure:
-    """A map of experts x targets a fold: experts have no names, so folds are not averaged."""
-    figure = Figure(figsize=(3.4 * len(found) + 0.6, 2.8), layout="constrained")
-    all_axes = figure.subplots(1, len(found), squeeze=False)[0]
-    for axes, (fold, (targets, gates)) in zip(all_axes, found.items(), strict=True):
-        axes.imshow(gates.T, cmap="Blues", aspect="auto", vmin=0)
-        axes.set_xticks(range(len(targets)), targets, rotation=90, fontsize=7)
-        axes.set_yticks(range(gates.shape[1]), [f"expert {i + 1}" for i in range(gates.shape[1])])
-        axes.tick_params(labelsize=7, colors=INK)
-        axes.set_title(fold, fontsize=9, color=INK)
-    figure.suptitle(f"Figure 8, {title}: mean gate of M_o, dark = high", fontsize=10, color=INK)
     return figure
+
+
+def draw_targets(axes: Axes, found: Mapping[str, Measured], metric: str) -> None:
+    """A bar a setting with its 95 % interval by persons."""
+    for number, one in enumerate(found.values()):
+        value = one.values[metric][MEAN]
+        axes.bar(number, value, 0.6, color=COLOURS[min(number, 1)])
+        if one.interval is not None:
+            axes.plot([number] * 2, one.interval, color=INK, linewidth=1.4)
+        text = f"{value:.1f}" if metric == "f1" else f"{value:.2f}"
+        axes.text(number + 0.06, value, text, va="bottom", fontsize=8, color=INK)
+    axes.set_xticks(range(len(found)), list(found), fontsize=8)
+    axes.set_title(f"{metric}, mean of the units, 95 % by persons", loc="left", fontsize=9)
+    axes.margins(y=0.15)
+    axes.grid(True, axis="y", color=RULE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _write_csv(
+    path: Path, found: Mapping[str, Measured], metric: str, absent: Mapping[str, str]
+) -> Path:
+    with replacing(path) as aside, open(aside, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["target", "metric", "mean", "low", "high", "why_absent"])
+        for label, one in found.items():
+            low, high = one.interval or (None, None)
+            writer.writerow([label, metric, one.values[metric][MEAN], low, high, ""])
+        for setting, why in absent.items():
+            writer.writerow([setting.removeprefix("target-"), metric, "", "", "", why])
+    return path
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    with replacing(path) as aside:
+        figure.savefig(aside, format="png", dpi=130)
+    return path

@@ -16,6 +16,8 @@ from norface.tracking import writing
 KINDS = ("expression", "eyebrow")
 "E_exp and E_eye."
 BATCH = 64
+CLIP = 120
+"Faces of the target's clip."
 
 
 def write_stand_in(config: PaperConfig) -> tuple[Path, Path, Path]:
@@ -26,14 +28,75 @@ def write_stand_in(config: PaperConfig) -> tuple[Path, Path, Path]:
         workers=size.workers,
     )  # fmt: skip
     # The first face at rest of a person of another pool: the target is nobody who is tested.
-    people = write_corpus(
-        folder / "targets", pool="normalizer", subjects=1, frames=4, side=size.side, clip_frames=4
-    )
-    target = ShardIndex.open(people).key_of(0)
+    people = write_people(config, "targets", 1)
     truth = write_truth(
-        shards, target, folder / "normalized", target_shards=people, workers=size.workers
-    )
+        shards, ShardIndex.open(people).key_of(0), folder / "normalized", target_shards=people,
+        workers=size.workers,
+    )  # fmt: skip
     return shards, truth, write_features(shards, folder / "features.npz")
+
+
+def write_people(config: PaperConfig, name: str, count: int) -> Path:
+    """Shards of `count` persons who are in no fold, 4 faces each, the first at rest."""
+    folder = config.root / config.name / "data" / name
+    return write_corpus(
+        folder, pool="normalizer", subjects=count, frames=4, side=config.stand_in.side,
+        clip_frames=4,
+    )  # fmt: skip
+
+
+def write_candidates(config: PaperConfig, shards: Path) -> dict[str, Path]:
+    """ID1, ID2, ... => the true normalized faces on as many targets (Figures 4 and 9)."""
+    size = config.stand_in
+    people = write_people(config, f"candidates-{size.targets}", size.targets)
+    index = ShardIndex.open(people)
+    return {
+        f"ID{number + 1}": write_truth(
+            shards, index.key_of(4 * number), config.root / config.name / "data" / "normalized",
+            target_shards=people, workers=size.workers,
+        )
+        for number in range(size.targets)
+    }  # fmt: skip
+
+
+def normalize_by_small(config: PaperConfig, shards: Path) -> dict[str, Path]:
+    """`norface` and `without_eye` => set of a small F_nor trained with and without L_eye."""
+    from norface.config import read_yaml
+    from norface.normalize import normalize_shards
+    from norface.training.run import run_stage
+    from norface.training.stages.nor import NorStage
+    from norface.training.stages.nor_config import NorConfig
+
+    size, folder = config.stand_in, config.root / config.name / "data"
+    faces = write_corpus(
+        folder / "normalizer", pool="normalizer", subjects=size.normalizer_subjects, frames=12,
+        first_subject=1, side=size.side, workers=size.workers,
+    )  # fmt: skip
+    # One long clip of the target: L_rec asks for its other faces (clip_pair).
+    clip = write_corpus(
+        folder / "target-clip", pool="normalizer", subjects=1, frames=CLIP, side=size.side,
+        clip_frames=CLIP, workers=size.workers,
+    )  # fmt: skip
+    target = ShardIndex.open(clip).key_of(0)
+    base = read_yaml(config.configs / "nor" / "synthetic-64.yaml")
+    sets = {}
+    for name, eye in (("norface", base["losses"]["eye"]), ("without_eye", None)):
+        values = {
+            **base,
+            "name": f"{config.name}/nor/{name}",
+            "root": config.root,
+            "data": {"shards": [faces, clip]},
+            "target_pool": {"keys": [target]},
+            "trainer": {**base["trainer"], "images": size.normalizer_images},
+            "losses": {**base["losses"], "eye": eye},
+            "tracking": config.tracking,
+        }
+        run = run_stage(NorStage, NorConfig.model_validate(values))
+        generator = run / "generator.safetensors"
+        sets[name] = normalize_shards(
+            generator, shards, folder / "normalized", target_key=target, target_shards=clip
+        )
+    return sets
 
 
 def write_features(shards: Path, path: Path) -> Path:

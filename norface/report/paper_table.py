@@ -195,7 +195,9 @@ def draw_bars(axes: Axes, labels: Sequence[str], bars: dict[str, list[float | No
     there = {name: values for name, values in bars.items() if any(v is not None for v in values)}
     width = 0.8 / max(len(there), 1)
     ours = [name for name in there if not name.endswith("paper")]
-    colours = {name: COLOURS[0] for name in there} | dict(zip(ours, COLOURS[1:], strict=False))
+    greys = zip((name for name in there if name not in ours), (COLOURS[0], "#b9bdc5"), strict=False)
+    colours = dict.fromkeys(there, COLOURS[0]) | dict(greys)
+    colours |= dict(zip(ours, COLOURS[1:], strict=False))
     for number, (name, values) in enumerate(there.items()):
         for place, value in enumerate(values):
             if value is None:
@@ -214,4 +216,7 @@ def draw_bars(axes: Axes, labels: Sequence[str], bars: dict[str, list[float | No
     axes.grid(True, axis="y", color=RULE, linewidth=0.6)
     axes.set_axisbelow(True)
     if there:
-        axes.legend(frameon=False, fontsize=7, ncols=len(there), loc="upper right")
+        axes.legend(
+            frameon=False, fontsize=7, ncols=len(there), loc="lower right",
+            bbox_to_anchor=(1, 1), borderaxespad=0,
+        )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -11,7 +12,17 @@ from safetensors import SafetensorError
 
 from norface.config import flatten, read_yaml
 from norface.errors import CheckpointError, ConfigError
-from norface.tracking import CONFIG_FILE, Run, open_run, read_facts
+from norface.system_metrics import SYSTEM_FILE
+from norface.tracking import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    RUN_FILE,
+    Run,
+    open_run,
+    read_facts,
+    write_facts,
+    writing,
+)
 from norface.training.agreement import on_main
 from norface.training.backends.base import Backend, BackendConfig, build_backend
 from norface.training.checkpoint import CheckpointFolder, explain_write_failure
@@ -183,12 +194,37 @@ def check_folder(folder: Path, config: StageConfig) -> bool:
     if not saved.exists():
         return False
     before, now = flatten(read_yaml(saved)), flatten(config.model_dump(mode="json"))
+    failed_start = is_failed_start(folder)
     for key in sorted(before.keys() | now.keys()):
         free = any(fnmatch.fnmatch(key, pattern) for pattern in FREE_KEYS)
         if not free and before.get(key) != now.get(key):
+            if failed_start:
+                put_aside(folder)
+                return False
             raise CheckpointError(
                 f"{folder} belongs to another config: {key} was {before.get(key)!r}, is"
                 f" {now.get(key)!r} now; choose another name= or remove that folder"
             )
     same_length = before.get("trainer.images") == now["trainer.images"]
     return same_length and read_facts(folder).get("status") == "finished"
+
+
+def is_failed_start(folder: Path) -> bool:
+    """Whether a run failed before it saved anything to go on from: its config binds nobody."""
+    saved = [*(folder / "checkpoints").glob("[!.]*"), *folder.glob("[!.]*.safetensors")]
+    return read_facts(folder).get("status") == "failed" and not saved
+
+
+def put_aside(folder: Path) -> None:
+    """Move what a failed start wrote to FOLDER/failed-1 (or -2 ...), so that another config can
+    have the name; the next run has an id of its own. Raises CheckpointError."""
+    number = 1 + len(list(folder.glob("failed-*")))
+    aside = folder / f"failed-{number}"
+    with writing(aside):
+        aside.mkdir()
+        for name in (RUN_FILE, METRICS_FILE, SYSTEM_FILE, "samples", CONFIG_FILE):
+            if (folder / name).exists():
+                (folder / name).rename(aside / name)
+    facts = read_facts(aside)
+    write_facts(aside, {**facts, "root": os.path.join("..", facts["root"])})
+    print(f"{folder}: an earlier start failed and saved nothing; its files are in {aside.name}")

@@ -2,6 +2,9 @@
 
 import torch
 
+from norface.critics.base import file_sha256
+from norface.data.normalized import digest_pixels
+from norface.images import read_photo, resize_pixels
 from norface.models.classifier import Classifier, ClassifierConfig, save_classifier
 from norface.models.normalizer import Normalizer, NormalizerConfig, save_generator
 
@@ -22,20 +25,26 @@ TARGETS = {
 }
 
 
-def write_generator(path):
+def write_generator(path, *, person="S9"):
     torch.manual_seed(0)
-    save_generator(
-        Normalizer(NormalizerConfig.model_validate(GENERATOR)), path, persons=[("synthetic", "S9")]
-    )
+    model = Normalizer(NormalizerConfig.model_validate(GENERATOR))
+    save_generator(model, path, persons=[("synthetic", person)])
     return path
 
 
-def write_classifier(path, task, *, streams):
+def write_classifier(path, task, *, streams, generator=None, target=None):
+    """`generator` and `target`: files of those that its normalized stream is said to come from."""
     torch.manual_seed(1)
     targets = TARGETS[task]
     model = Classifier(
         ClassifierConfig.model_validate(CLASSIFIER), outputs=len(targets), image_streams=streams
     )
-    about = {"task": task, "targets": targets}
+    sources = []
+    if streams > 1:
+        picture = resize_pixels(read_photo(target), GENERATOR["encoder"]["side"])
+        name = file_sha256(generator)[:12]
+        one = {"generators": [name], "target": "rest", "picture": digest_pixels(picture)}
+        sources = [one] * (streams - 1)
+    about = {"task": task, "targets": targets, "normalized": sources}
     save_classifier(path, model, model.state_dict(), about)
     return path

@@ -15,6 +15,7 @@ from small_networks import write_classifier, write_generator
 
 from norface import Analyzer
 from norface.cli.main import main
+from norface.critics.base import file_sha256
 from norface.errors import ConfigError, CorpusError
 from norface.images import read_photo, resize_pixels, to_image, to_pixels, write_png
 from norface.models.classifier import load_classifier
@@ -33,13 +34,14 @@ def files(tmp_path_factory):
     """Small networks, a target at rest and three aligned faces, one of them a video's."""
     root = tmp_path_factory.mktemp("analyze")
     write_generator(root / "generator.safetensors")
-    for task, streams in (("au", 2), ("intensity", 2), ("emotion", 1)):
-        write_classifier(root / f"{task}.safetensors", task, streams=streams)
     (root / "photos").mkdir()
     for number in (3, 4):
         pixels = render(FaceParameters(200000 + number, intensity={12: 4.0}), 128).pixels
         write_png(root / "photos" / f"face{number}.png", pixels)
     write_png(root / "target.png", render(FaceParameters(200009), 64).pixels)
+    made = {"generator": root / "generator.safetensors", "target": root / "target.png"}
+    for task, streams in (("au", 2), ("intensity", 2), ("emotion", 1)):
+        write_classifier(root / f"{task}.safetensors", task, streams=streams, **made)
     return root
 
 
@@ -81,6 +83,19 @@ def test_one_of_the_two_halves_is_enough(files):
         Analyzer(generator=files / "generator.safetensors", aligned=True)
     with pytest.raises(ConfigError, match="reads 1 normalized faces beside the original"):
         Analyzer(classifier=files / "au.safetensors", aligned=True)
+
+
+def test_a_classifier_of_another_generator_or_target_is_refused(files, tmp_path):
+    write_generator(tmp_path / "other.safetensors", person="S8")
+    write_png(tmp_path / "other.png", render(FaceParameters(200008), 64).pixels)
+    generator, target = files / "generator.safetensors", files / "target.png"
+    given = {"classifier": files / "au.safetensors", "aligned": True, "check_target": False}
+    digest = file_sha256(generator)[:12]
+    with pytest.raises(ConfigError, match=f"with faces of generator {digest}; .*other.safetensors"):
+        Analyzer(generator=tmp_path / "other.safetensors", target=target, **given)
+    with pytest.raises(ConfigError, match="on the target rest as stream 1; .* give target.png of"):
+        Analyzer(generator=generator, target=tmp_path / "other.png", **given)
+    Analyzer(generator=generator, target=target, **given)
 
 
 class Bomb:

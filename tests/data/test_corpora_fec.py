@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from norface.data.corpora.base import open_corpus
+from norface.data.corpora.fec import FecReader
 from norface.errors import CorpusError
 from norface.images import photo_size
 
@@ -187,3 +188,7 @@ def test_the_size_of_a_photograph_is_that_of_the_upright_one(tmp_path, turn, siz
     exif[0x0112] = turn
     picture.save(tmp_path / "a.jpg", exif=exif)
     assert photo_size(tmp_path / "a.jpg") == size
+
+
+def test_published_counts_are_faces_and_photographs():
+    assert FecReader.published == {"samples": 156_000, "subjects": 87_517}

@@ -117,8 +117,8 @@ def test_an_experiment_that_the_paper_has_not_is_refused(workplace, capsys):
     assert main([*words, "experiments.bp4.shards=[x]"]) == 2
     assert "the paper has no 'bp4'; there are: bp4d, bp4dplus, disfa" in capsys.readouterr().err
     assert main(["paper", "table7", "experiments.bp4d.shards=[]"]) == 2
-    assert main(["paper", "fig5", "-c", str(workplace / "paper.yaml")]) == 2
-    assert "'fig5' is not reproduced; there are: table1" in capsys.readouterr().err
+    assert main(["paper", "fig2", "-c", str(workplace / "paper.yaml")]) == 2
+    assert "'fig2' is not reproduced; there are: table1" in capsys.readouterr().err
 
 
 def test_pictures_of_faces_and_routers_are_drawn(workplace):

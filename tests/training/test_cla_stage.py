@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from marked_faces import write_corpus
+from marked_faces import write_corpus, write_normalized
 from ranks import finish
 from safetensors.torch import load_file
 
 from norface.cli.main import main
 from norface.config import load_config
 from norface.data.loader import Draw
+from norface.data.normalized import digest_pixels
 from norface.data.shards import ShardIndex
 from norface.errors import ConfigError
 from norface.evaluation.crossval_config import CrossvalConfig
 from norface.evaluation.predictions import read_predictions
 from norface.evaluation.protocols import predict_fold
+from norface.images import write_png
 from norface.models.classifier import load_classifier
-from norface.tracking import read_metrics
+from norface.tracking import read_facts, read_metrics
 from norface.training.run import run_stage
 from norface.training.stages.cla import ClaStage
 
@@ -76,6 +79,42 @@ def test_it_learns_and_keeps_the_epoch_that_was_best_on_validation_subjects(make
     assert set(table["target"]) == {"AU1", "AU12"}
     right = (table["score"] >= 0.5) == (table["truth"] == 1)
     assert right.mean() > 0.8
+
+
+def test_evaluation_reads_each_picture_of_each_stream_once(corpus, backend, make_config):
+    normalized = f"data.normalized=[{corpus / 'normalized'}]"
+    stage = ClaStage(make_config(normalized, "data.cache=false"), backend)
+    reads = Counter()
+
+    class CountingIndex(ShardIndex):
+        def read_pixels(self, row):
+            reads[self.name, self.key_of(row)] += 1
+            return super().read_pixels(row)
+
+    for index in (stage.streams.index, *stage.streams.sets):
+        index.__class__ = CountingIndex
+    for part, evaluate in (
+        ("validation", lambda: (stage.evaluate(1), stage.figures())),
+        ("test", stage.predict),
+    ):
+        reads.clear()
+        evaluate()
+        assert set(reads.values()) == {1}
+        assert len(reads) == 2 * len(stage.rows[part])
+
+
+def test_a_classifier_and_its_run_name_generator_and_target_of_their_faces(
+    corpus, make_config, tmp_path
+):
+    other = write_normalized(corpus / "shards", tmp_path / "other", generator="0123456789ab")
+    pixels = np.full((16, 16, 3), 77, np.uint8)
+    write_png(other / "target.png", pixels)
+    folder = run_stage(ClaStage, make_config(f"data.normalized=[{other}]", "epochs=1"))
+    _, about = load_classifier(folder / "classifier.safetensors")
+    source = {"generators": ["0123456789ab"], "target": "other_T0000_c_0"}
+    assert about["normalized"] == [{**source, "picture": digest_pixels(pixels)}]
+    tags = read_facts(folder)["tags"]
+    assert (tags["generator"], tags["target"]) == ("0123456789ab", "other_T0000_c_0")
 
 
 def test_evaluate_predicts_for_a_run_folder(make_config, capsys):

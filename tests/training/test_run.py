@@ -11,6 +11,7 @@ from ranks import finish, said, start_ranks, tiny_config, wait_for
 from tiny import TinyStage
 
 from norface.errors import CheckpointError, ConfigError, TrainingError
+from norface.tracking import read_metrics
 from norface.training.checkpoint import CheckpointFolder
 from norface.training.run import run_stage
 
@@ -64,6 +65,26 @@ def test_a_folder_of_another_config_is_refused_by_the_key_that_differs(tmp_path,
     with pytest.raises(CheckpointError, match=found):
         run_stage(TinyStage, tiny_config(tmp_path, override))
     assert (tmp_path / "run" / "config.yaml").read_text() == before
+
+
+def test_a_start_that_failed_before_it_saved_is_in_nobodys_way(tmp_path):
+    poisoned = ("poisoned_step=6", "trainer.save_every_steps=50", "trainer.log_every_steps=2")
+    with pytest.raises(TrainingError, match="rec not finite"):
+        run_stage(TinyStage, tiny_config(tmp_path, *poisoned))
+    folder = tmp_path / "run"
+    failed = json.loads((folder / "run.json").read_text())
+    run_stage(TinyStage, tiny_config(tmp_path, "width=8"))
+    aside = folder / "failed-1"
+    assert "width: 16" in (aside / "config.yaml").read_text() and read_metrics(aside)
+    kept, facts = (json.loads((one / "run.json").read_text()) for one in (aside, folder))
+    assert kept["id"] == failed["id"] != facts["id"] and facts["starts"] == 1
+    assert (aside / kept["root"]).resolve() == (folder / facts["root"]).resolve()
+    # One that failed with a checkpoint behind it holds the name.
+    with pytest.raises(TrainingError):
+        run_stage(TinyStage, tiny_config(tmp_path, "name=saved", "poisoned_step=20",
+                                         "trainer.save_every_steps=3"))  # fmt: skip
+    with pytest.raises(CheckpointError, match="poisoned_step was 20, is -1 now"):
+        run_stage(TinyStage, tiny_config(tmp_path, "name=saved"))
 
 
 def test_fewer_images_than_were_trained_are_refused(tmp_path):

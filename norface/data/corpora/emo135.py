@@ -4,7 +4,8 @@ The data set (Chen et al. 2022, IEEE Transactions on Affective Computing 13(4), 
 to us by its description only: no public source shows its files, so a small yaml says how yours lie
 (configs/corpora/emo135.yaml is an example to copy). Either every picture lies in the folder of its
 class, or a csv table names pictures and classes. Classes without a counterpart among our eight
-emotions are null in the yaml: such faces are kept without a label.
+emotions are null in the yaml: such faces are kept without a label. How many pictures there are is
+told by no source that we could read, so nothing is compared with a published count.
 """
 
 from __future__ import annotations

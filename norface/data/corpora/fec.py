@@ -10,6 +10,9 @@ and data_gen.py; AmirSh15/FECNet:data/image_downloader_new.py.)
 The photograph of a URL is looked for in the folder `images` as the sha1 of the URL in hex digits
 with .jpg behind, and else by the last part of the URL. Every face (photograph and box) is one
 record; persons are not known, so each photograph counts as one.
+
+Published are about 156,000 faces (Vemulapalli and Agarwala, arXiv 1811.11283: "156K") in 87,517
+photographs (exposing.ai's count of the URLs); less is there as photographs are taken down.
 """
 
 from __future__ import annotations
@@ -102,6 +105,7 @@ ROOT/                 (or ROOT/FEC_dataset/ for the tables)
   faceexp-comparison-data-train-public.csv
   faceexp-comparison-data-test-public.csv
   images/SHA1.jpg     SHA1 = sha1 of the URL, 40 hex digits; or the name that ends the URL"""
+    published = {"samples": 156_000, "subjects": 87_517}
     Options = FecOptions
 
     def __init__(self, root: str | Path, options: Config | None = None):

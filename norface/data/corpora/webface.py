@@ -5,6 +5,9 @@ layout that its recognition/arcface_torch/dataset.py reads: record 0 lists (numb
 number of all records); pictures have the keys from 1 on; records behind them describe identities,
 each listing the first key of a person and the key behind the last one. A picture's label, or the
 first of its labels, is the number of its person.
+
+Published is what its authors name: 494,414 pictures of 10,575 persons (Yi et al., arXiv 1411.7923).
+Releases that others cleaned or aligned hold a few thousand less.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ ROOT/
 or
 ROOT/
   0000045/001.jpg     a picture of the person 0000045"""
+    published = {"samples": 494_414, "subjects": 10_575}
 
     def records(self) -> Iterator[FaceRecord]:
         """Raises CorpusError for a folder that holds neither, or an archive without its idx."""

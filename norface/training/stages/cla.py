@@ -337,6 +337,7 @@ class ClaStage(Stage):
             "targets": self.targets,
             "fold": self.fold.name,
             "side": self.config.model.side,
+            "normalized": [source.model_dump() for source in self.streams.sources],
             "chosen_step": self.best_step if self.best_weights else self.total_steps,
         }
         weights = self.best_weights or self._weights()

@@ -14,14 +14,18 @@ from norface.data.fold_choice import FoldChoice
 from norface.data.loader import DataConfig
 from norface.data.provenance import describe_data, list_datasets
 from norface.data.shards import ShardIndex
-from norface.errors import ConfigError
+from norface.errors import ConfigError, CorpusError
 from norface.losses.weighted import LossWeights
 from norface.models.discriminator import DiscriminatorConfig
 from norface.models.normalizer import NormalizerConfig
 from norface.models.reader_encoder import ReaderEncoderConfig
+from norface.targets import check_row, leave_out_active
 from norface.training.schedule import ScheduleConfig
 from norface.training.seeding import sample_rng
 from norface.training.stage import StageConfig
+
+LOOKED_AT = 64
+"Up to so many candidate targets without an active label are read as pictures too."
 
 
 class TargetPool(Config):
@@ -35,6 +39,9 @@ class TargetPool(Config):
     "These pictures."
     pictures_per_person: int | None = Field(None, gt=0)
     "The first pictures of each person only; null = all."
+    check_target: bool = True
+    """Refuse `keys` that are not at rest, and leave such faces of persons out, by labels; where up
+    to 64 candidates are left, photographs are looked at too (norface.targets)."""
 
     @model_validator(mode="after")
     def _check_choice(self) -> TargetPool:
@@ -48,7 +55,7 @@ class TargetPool(Config):
         if self.keys is not None:
             where = np.zeros(len(index), bool)
             where[index.rows_of(self.keys)] = True
-            return index.select(where=where)
+            return self._look_at(index.select(where=where))
         persons = index.persons
         if self.subjects is not None:
             for subject in self.subjects:
@@ -65,9 +72,28 @@ class TargetPool(Config):
             order = sample_rng(seed, 0, 0, "target_pool").permutation(len(persons))
             persons = [persons[number] for number in sorted(order[: self.persons])]
         pool = index.select(subjects=persons)
+        if self.check_target:
+            pool = leave_out_active(pool, "target_pool")
+            self._miss_nobody(pool)
         if self.pictures_per_person is not None:
             groups = pool.table.groupby(["corpus", "subject"], observed=True)
             pool = pool.select(where=(groups.cumcount() < self.pictures_per_person).to_numpy())
+        return self._look_at(pool)
+
+    def _miss_nobody(self, pool: ShardIndex) -> None:
+        there = {"/".join(person) for person in pool.persons}
+        lost = [subject for subject in self.subjects or () if subject not in there]
+        if lost:
+            raise CorpusError(
+                f"target_pool.subjects: {lost[0]} has no face at rest; choose another person, or"
+                " set target_pool.check_target=false"
+            )
+
+    def _look_at(self, pool: ShardIndex) -> ShardIndex:
+        """The pool, once each candidate is a target. Raises CorpusError naming one that is not."""
+        if self.check_target and (self.keys is not None or len(pool) <= LOOKED_AT):
+            for row in range(len(pool)):
+                check_row(pool, pool.key_of(row))
         return pool
 
 

@@ -1,0 +1,116 @@
+"""Figures 3 to 6 and 9, and Table 10, whose second F_nor is trained here."""
+
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from norface.cli.main import main
+from norface.data.shards import ShardIndex
+from norface.errors import CorpusError
+from norface.images import read_photo, write_png
+from norface.paper.config import ExperimentPlace, PaperConfig, StandInConfig
+from norface.paper.pictures import choose_keys, draw_sheet, read_faces
+from norface.paper.stand_in import normalize_by_small
+from norface.synthetic.corpus import write_corpus as write_synthetic
+
+sys.path.append(str(Path(__file__).parents[1] / "training"))
+from marked_faces import write_corpus, write_normalized
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SMALL = {
+    "cla": {
+        "units": [1, 12],
+        "epochs": 1,
+        "model": {"extractor": "conv", "conv": {"side": 16, "channels": [8, 8], "width": 16}},
+        "trainer": {"batch_per_rank": 8},
+        "backend": {"device": "cpu"},
+    }
+}
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A corpus under BP4D's name with two targets, another normalizer's pictures, two F_nor."""
+    folder = tmp_path_factory.mktemp("pictures")
+    shards = write_corpus(folder / "shards", corpus="bp4d", frames=4)
+    for name in ("norface", "without_eye", "ID2"):
+        write_normalized(shards, folder / name, noise=4 * len(name))
+        write_png(folder / name / "target.png", np.full((16, 16, 3), 200, np.uint8))
+    (folder / "other").mkdir()
+    keys = choose_keys(ExperimentPlace(shards=[shards]))
+    write_png(folder / "other" / f"{keys[0]}.png", np.full((16, 16, 3), 9, np.uint8))
+    (folder / "cla.yaml").write_text(yaml.safe_dump(SMALL))
+    place = {
+        "shards": [str(shards)],
+        "sets": {name: [str(folder / name)] for name in ("norface", "without_eye")},
+        "targets": {"ID1": [str(folder / "norface")], "ID2": [str(folder / "ID2")]},
+        "others": {"PIRenderer": str(folder / "other")},
+        "config": str(folder / "cla.yaml"),
+    }
+    config = {
+        "root": str(folder / "runs"),
+        "out": str(folder / "out"),
+        "configs": str(CONFIGS),
+        "experiments": {"bp4d": place},
+        "tracking": {"mlflow": False},
+    }
+    (folder / "paper.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["fig3", "fig5", "fig6", "fig9"])
+def test_faces_are_drawn_from_what_is_there(workplace, name):
+    assert main(["paper", name, "-c", str(workplace / "paper.yaml")]) == 0
+    assert read_photo(workplace / "out" / f"{name}-bp4d.png").std() > 20
+
+
+@pytest.mark.slow
+def test_every_target_identity_is_measured(workplace):
+    targets = f"experiments.bp4d.targets={{ID2: [{workplace / 'ID2'}]}}"
+    assert main(["paper", "fig4", "-c", str(workplace / "paper.yaml"), targets]) == 0
+    with open(workplace / "out" / "fig4-bp4d.csv", newline="") as file:
+        rows = {row["target"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["w/o Idn", "ID2"]
+    assert all(0 <= float(row["mean"]) <= 100 and row["metric"] == "f1" for row in rows.values())
+    assert (workplace / "runs/paper/bp4d/target-ID2/seed0/test=part1/run.json").is_file()
+
+
+def test_a_figure_without_its_data_is_one_line_and_no_end_of_all(workplace, capsys):
+    words = ["-c", str(workplace / "paper.yaml"), "experiments.bp4d.others={}"]
+    assert main(["paper", "fig5", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "fig5: no experiment has somebody else's pictures" in error
+
+
+def test_others_join_by_key_and_lack_what_they_lack(workplace):
+    keys = choose_keys(ExperimentPlace(shards=[workplace / "shards"]))
+    found = read_faces(workplace / "other", keys)
+    assert found[0] is not None and found[0].max() == 9 and found[1:] == [None] * (len(keys) - 1)
+    with pytest.raises(CorpusError, match="no picture is named by a key, such as bp4d_S"):
+        read_faces(workplace, keys)
+    figure = draw_sheet([("original", found), ("a", [found[0], *found])])
+    assert len(figure.axes) == 1 + 2
+
+
+@pytest.mark.slow
+def test_two_small_f_nor_differ_by_the_eyebrow_loss_alone(tmp_path):
+    config = PaperConfig(
+        root=tmp_path,
+        configs=CONFIGS,
+        stand_in=StandInConfig(normalizer_images=16, normalizer_subjects=2),
+        tracking={"mlflow": False},
+    )
+    shards = write_synthetic(tmp_path / "few", pool="folds", subjects=2, frames=2, side=64)
+    sets = normalize_by_small(config, shards)
+    runs = {name: yaml.safe_load((tmp_path / "paper" / "nor" / name / "config.yaml").read_text())
+            for name in ("norface", "without_eye")}  # fmt: skip
+    assert runs["norface"]["losses"].pop("eye") and not runs["without_eye"]["losses"].pop("eye")
+    for run in runs.values():
+        run.pop("name")
+    assert runs["norface"] == runs["without_eye"]
+    first, second = (ShardIndex.open(one).read_pixels(0).astype(int) for one in sets.values())
+    assert first.shape == (64, 64, 3) and (first != second).any()
