@@ -1,4 +1,4 @@
-"""Speed and memory on this machine: of loading, index, preparation and tracking; the renderer.
+"""Speed and memory on this machine: of loading, index, preparation, tracking and training.
 
   loading   decode, flip, to tensor from shards, against torchvision's ImageFolder with the same
             pictures and workers; memory over an epoch
@@ -7,6 +7,10 @@
   tracking  many processes that log to one MLflow server: values lost, time blocked
   renderer  synthetic faces seen by MediaPipe's networks, which were trained on people: are they
             found, and does each action unit show; pictures a second
+  start     seconds from `norface train nor` (small) to its first step
+  saving    what checkpoints cost a small training, in percent of its time
+  traffic   bytes that a step of the full-size stages sends and holds on 8, 64, 512 GPUs, on paper
+  scaling   two ranks of one training against two trainings at the same time
 
 What is compared runs in turns, and a ratio is the median over the rounds: on a machine that does
 other work ratios can be trusted, rates cannot.
@@ -18,6 +22,7 @@ Example:
   norface bench prepare photos --json
   norface bench tracking --processes 16 --seconds 60
   norface bench renderer --subjects 40 --frames 40
+  norface bench scaling --rounds 5
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -38,7 +44,7 @@ class Result(Protocol):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("what", choices=("loading", "index", "prepare", "tracking", "renderer"))
+    parser.add_argument("what", choices=tuple(MEASURES))
     parser.add_argument(
         "source",
         nargs="?",
@@ -62,6 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--side", type=int, default=256, help="of pictures (default: 256)")
     parser.add_argument("--processes", type=int, default=16, help="of tracking (default: 16)")
     parser.add_argument("--seconds", type=int, default=60, help="of tracking (default: 60)")
+    parser.add_argument(
+        "--steps", type=int, default=30, help="of saving, scaling: in a window (default: 30)"
+    )
     parser.add_argument("--json", action="store_true", help="print the numbers as json")
 
 
@@ -71,21 +80,14 @@ def run(args: argparse.Namespace) -> int:
 
     counts = (
         "workers", "rounds", "batch", "pictures", "samples", "side", "subjects", "frames",
-        "processes", "seconds",
+        "processes", "seconds", "steps",
     )  # fmt: skip
     for name in counts:
         value, least = getattr(args, name), 0 if name == "workers" else 1
         if value is not None and value < least:
             raise ConfigError(f"--{name} {value}: at least {least} is needed")
     with tempfile.TemporaryDirectory(prefix="norface-bench-") as place:
-        measures = {
-            "loading": run_loading,
-            "index": run_index,
-            "prepare": run_prepare,
-            "tracking": run_tracking,
-            "renderer": run_renderer,
-        }
-        results = measures[args.what](args, Path(place))
+        results = MEASURES[args.what](args, Path(place))
     if args.json:
         print(json.dumps({name: one.model_dump() for name, one in results.items()}, indent=2))
     else:
@@ -143,3 +145,45 @@ def run_renderer(args: argparse.Namespace, _: Path) -> dict[str, Result]:
     from norface.bench.renderer import bench_renderer
 
     return {"renderer": bench_renderer(subjects=args.subjects, frames=args.frames, side=args.side)}
+
+
+def run_start(args: argparse.Namespace, place: Path) -> dict[str, Result]:
+    """A training up to its first step."""
+    from norface.bench.starting import bench_start
+
+    return {"start": bench_start(place, rounds=args.rounds)}
+
+
+def run_saving(args: argparse.Namespace, place: Path) -> dict[str, Result]:
+    """Checkpoints beside steps."""
+    from norface.bench.saving import bench_saving
+
+    return {"saving": bench_saving(place, steps=args.steps)}
+
+
+def run_traffic(_args: argparse.Namespace, _place: Path) -> dict[str, Result]:
+    """Bytes on paper."""
+    from norface.bench.traffic import count_traffic
+
+    return {"traffic": count_traffic()}
+
+
+def run_scaling(args: argparse.Namespace, place: Path) -> dict[str, Result]:
+    """Two ranks beside two trainings."""
+    from norface.bench.scaling import bench_scaling
+
+    return {"scaling": bench_scaling(place, rounds=args.rounds, steps=args.steps)}
+
+
+MEASURES: dict[str, Callable[[argparse.Namespace, Path], dict[str, Result]]] = {
+    "loading": run_loading,
+    "index": run_index,
+    "prepare": run_prepare,
+    "tracking": run_tracking,
+    "renderer": run_renderer,
+    "start": run_start,
+    "saving": run_saving,
+    "scaling": run_scaling,
+    "traffic": run_traffic,
+}
+"What can be measured, by the word of the command line."
