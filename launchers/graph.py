@@ -210,7 +210,7 @@ def normalize_steps(
         files[file] = NormalizeConfig(
             generator=config.folder / "finetune" / fold / GENERATOR,
             source=Path(str(source)), out=out, target_key=key, target_image=step.target_image,
-            target_shards=step.target_shards, batch=step.batch,
+            target_shards=step.target_shards, check_target=step.check_target, batch=step.batch,
         )  # fmt: skip
         name = f"normalize:{fold}" + (f":{place_number}" if len(sources) > 1 else "")
         steps.append(

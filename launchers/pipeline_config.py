@@ -51,6 +51,8 @@ class NormalizeStep(Config):
     "Or an aligned square picture file."
     target_shards: Path | None = None
     "Shards that hold the target; null = the corpus."
+    check_target: bool = True
+    "Refuse a target without a face or with an active action unit (`norface targets check`)."
     batch: int = Field(32, gt=0)
     "Faces that go through the generator together."
     jobs: int = Field(1, gt=0)

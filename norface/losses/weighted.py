@@ -9,7 +9,7 @@ from pydantic import Field
 
 from norface.config import Config
 from norface.losses.balancing import BalanceConfig
-from norface.losses.distance import Norm
+from norface.losses.distance import Norm, PixelNorm
 
 TERMS = ("adv", "rec", "perc", "id", "lm", "exp", "eye")
 "The paper's names, in the order of eq. 4-10."
@@ -25,9 +25,10 @@ CRITIC_OF = {
 
 
 class Norms(Config):
-    """mse = squares, l2 = the Euclidean norm that the paper prints. See each loss for its scale."""
+    """mse = squares, l2 = the Euclidean norm that the paper prints; l1 = absolute values. See each
+    loss for its scale."""
 
-    rec: Norm = "mse"
+    rec: PixelNorm = "mse"
     perc: Norm = "mse"
     lm: Norm = "mse"
     exp: Norm = "mse"

@@ -6,11 +6,17 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from norface.config import Config
+
+REACH = 0.2
+"Largest movement of a pixel of the target, in units of half the side."
+
+HIDDEN = -4.0
+"Cover of the paint at the start, before the sigmoid."
 
 
 class DecoderConfig(Config):
@@ -24,21 +30,29 @@ class DecoderConfig(Config):
     "nearest = repeat, then a 3x3 convolution; shuffle = 1x1 convolution to sub-pixels, cheaper."
     group_width: int = Field(16, gt=0)
     "Channels of a normalization group, at most."
-    output: Literal["picture", "target"] = "picture"
-    """picture = the last maps are the picture, as in the paper. target = they say how the target's
+    output: Literal["picture", "target", "patches"] = "picture"
+    """picture = the last maps are the picture, as in the paper. The others say how the target's
     picture moves and where it is painted over: for budgets of minutes, which see too few pictures
-    to learn to draw. Then `channels` may stop short of the picture's side."""
+    to learn to draw. target = the maps say it; then `channels` may stop short of the picture's
+    side. patches = each token says it of its own pixels, by one linear map, with no convolution at
+    all (`channels` is []): that learns fastest where pixels say what is wanted (`clip_pair`)."""
     paint: Literal["coarse", "finest"] = "coarse"
     """Which map the paint of `output: target` is read from. coarse = the first doubling: smooth, it
     can open a mouth, but it cannot draw the fine texture that pleases judges and no person. finest
-    = the last map, for trainings in which pixels say what is wanted (`clip_pair`)."""
+    = the last map."""
 
     @field_validator("channels")
     @classmethod
     def _check_channels(cls, channels: list[int]) -> list[int]:
-        if not channels or min(channels) < 1:
-            raise ValueError("needs at least one entry, all of them positive")
+        if min(channels, default=1) < 1:
+            raise ValueError("needs positive entries")
         return channels
+
+    @model_validator(mode="after")
+    def _check_output(self) -> DecoderConfig:
+        if bool(self.channels) == (self.output == "patches"):
+            raise ValueError("channels is [] for output: patches and not empty for any other")
+        return self
 
 
 class FacialDecoder(nn.Module):
@@ -77,14 +91,50 @@ class FacialDecoder(nn.Module):
         return torch.tanh(self.leave(finest))
 
 
-class TargetPainter(nn.Module):
+def paint_over(target: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
     """I_n = (1 - m) warp(I_t, flow) + m paint: a picture of the target, moved and painted over.
+
+    I_t (N, 3, S, S), -1..1, and what is told of each pixel (N, 6, S, S): movement to the right and
+    down, paint, cover m; before tanh, tanh and sigmoid => (N, 3, S, S), -1..1.
+    """
+    target, told = target.float(), told.float()
+    flow = REACH * torch.tanh(told[:, :2])
+    still = torch.eye(2, 3, device=target.device)[None]
+    grid = F.affine_grid(still, [1, 3, *target.shape[-2:]], align_corners=False)
+    moved = F.grid_sample(
+        target, grid + flow.permute(0, 2, 3, 1), padding_mode="border", align_corners=False
+    )
+    cover = torch.sigmoid(told[:, 5:])
+    return (1 - cover) * moved + cover * torch.tanh(told[:, 2:5])
+
+
+class PatchDecoder(nn.Module):
+    """D_f of `output: patches`: e_n (N, P, L), P = grid^2, and I_t => I_n, each token its pixels.
+
+    A fresh one leaves the target as it is, but for a hint of movement and paint.
+    """
+
+    def __init__(self, *, width: int, grid: int, patch: int):
+        super().__init__()
+        self.grid, self.patch = grid, patch
+        self.gradient_checkpointing = False
+        self.tell = nn.Linear(width, 6 * patch**2)
+        nn.init.normal_(self.tell.weight, std=0.02 / width**0.5)
+        nn.init.zeros_(self.tell.bias)
+        with torch.no_grad():
+            self.tell.bias[5 * patch**2 :] = HIDDEN
+
+    def forward(self, tokens: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """e_n (N, P, L) and I_t (N, 3, S, S), S = grid * patch => (N, 3, S, S)."""
+        told = self.tell(tokens).unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
+        return paint_over(target, F.pixel_shuffle(told, self.patch))
+
+
+class TargetPainter(nn.Module):
+    """`output: target`: the picture of the target as maps say. See paint_over.
 
     A fresh painter leaves the target as it is, but for a hint of paint.
     """
-
-    REACH = 0.2
-    "Largest movement, in units of half the side."
 
     def __init__(self, config: DecoderConfig):
         super().__init__()
@@ -97,7 +147,7 @@ class TargetPainter(nn.Module):
             nn.init.zeros_(parameter)
         assert self.paint.bias is not None
         with torch.no_grad():
-            self.paint.bias[3] = -4.0
+            self.paint.bias[3] = HIDDEN
 
     def source(self, count: int) -> int:
         """Number of the map, among `count` from the token grid up, that the paint is read from."""
@@ -108,20 +158,12 @@ class TargetPainter(nn.Module):
     ) -> torch.Tensor:
         """I_t (N, 3, S, S), the map (N, C, h, w) that the paint is read from, and the last one,
         activated (N, D, k, k) => (N, 3, S, S), -1..1."""
-        target = target.float()
         size = target.shape[-2:]
         enlarge = lambda maps: F.interpolate(
             maps.float(), size, mode="bilinear", align_corners=False
         )
-        flow = self.REACH * torch.tanh(enlarge(self.flow(finest)))
-        still = torch.eye(2, 3, device=target.device)[None]
-        grid = F.affine_grid(still, [1, 3, *size], align_corners=False)
-        moved = F.grid_sample(
-            target, grid + flow.permute(0, 2, 3, 1), padding_mode="border", align_corners=False
-        )
-        painted = enlarge(self.paint(F.silu(self.norm(painting))))
-        cover = torch.sigmoid(painted[:, 3:])
-        return (1 - cover) * moved + cover * torch.tanh(painted[:, :3])
+        flow, paint = self.flow(finest), self.paint(F.silu(self.norm(painting)))
+        return paint_over(target, torch.cat([enlarge(flow), enlarge(paint)], 1))
 
 
 class ResidualBlock(nn.Module):

@@ -21,7 +21,7 @@ from torch import nn
 from norface.config import Config, describe
 from norface.errors import ConfigError, WeightsError
 from norface.files import write_tensors
-from norface.models.decoder import DecoderConfig, FacialDecoder
+from norface.models.decoder import DecoderConfig, FacialDecoder, PatchDecoder
 from norface.models.merging import ExpressionMerging, MergingConfig
 from norface.models.reader_encoder import ReaderEncoder, ReaderEncoderConfig
 from norface.models.vit import FaceEncoder, VitConfig
@@ -53,12 +53,12 @@ class NormalizerConfig(Config):
     merging: MergingConfig = MergingConfig()
     "Expression merging module."
     decoder: DecoderConfig = DecoderConfig()
-    "Convolutional decoder D_f."
+    "Decoder D_f, convolutional."
 
     @model_validator(mode="after")
     def _check_sizes(self) -> NormalizerConfig:
-        doublings = len(self.decoder.channels) - 1
-        reaches = self.encoder.patch == 2**doublings
+        doublings = max(len(self.decoder.channels) - 1, 0)
+        reaches = self.decoder.output == "patches" or self.encoder.patch == 2**doublings
         paints = self.decoder.output == "target" and self.encoder.patch > 2**doublings
         if not (reaches or paints):
             raise ConfigError(
@@ -92,7 +92,11 @@ class Normalizer(nn.Module):
             else ReaderEncoder(config.encoder)
         )
         self.merging = ExpressionMerging(config.merging, width=width, tokens=grid**2)
-        self.decoder = FacialDecoder(config.decoder, width=width, grid=grid)
+        self.decoder: FacialDecoder | PatchDecoder = (
+            PatchDecoder(width=width, grid=grid, patch=config.encoder.patch)
+            if config.decoder.output == "patches"
+            else FacialDecoder(config.decoder, width=width, grid=grid)
+        )
 
     def forward(
         self, original: torch.Tensor, target: torch.Tensor, noise: torch.Tensor | None = None

@@ -48,8 +48,8 @@ class QuickstartConfig(Config):
 
 NORMALIZER: dict[str, Any] = {
     "self_pair": 0.05,
-    "clip_pair": 0.7,
-    "intensity_noise": 0.1,
+    "clip_pair": 0.85,
+    "intensity_noise": 0.05,
     "trainer": {
         "batch_per_rank": 8,
         "log_every_steps": 50,
@@ -60,22 +60,26 @@ NORMALIZER: dict[str, Any] = {
     "normalizer": {
         "encoder": {"kind": "reader", "width": 128, "original": "intensity"},
         "merging": {"heads": 4, "mlp_ratio": 2, "blocks": 0, "start": "aligned"},
-        "decoder": {
-            "channels": [128, 64],
-            "convolutions": 2,
-            "upsampling": "nearest",
-            "output": "target",
-        },
+        "decoder": {"channels": [], "output": "patches"},
     },
     "discriminator": {"channels": [16, 32, 64]},
     "critics": {
         kind: {"source": "synthetic"}
         for kind in ("identity", "perceptual", "landmarks", "expression", "eyebrow")
     },
-    "losses": {"adv": 0.03, "rec": 200, "perc": 0.5, "id": 1, "lm": 20, "exp": 5, "eye": 1},
+    "losses": {
+        "adv": 0.03,
+        "rec": 100,
+        "perc": 0.5,
+        "id": 1,
+        "lm": 20,
+        "exp": 0.3,
+        "eye": 0.1,
+        "norm": {"rec": "l1"},
+    },
     "adversarial_start_step": 100,
     "optimizer": {
-        "learning_rate": 3e-4,
+        "learning_rate": 3e-3,
         "discriminator_learning_rate": 2e-4,
         "betas": (0.5, 0.99),
         "schedule": {"kind": "cosine", "warmup_steps": 50, "final": 0.05},

@@ -34,6 +34,8 @@ def test_reconstruction_looks_at_self_pairs_only():
     assert loss.item() == pytest.approx((0.25 + 1.0) / 2)
     loss = reconstruction_loss(normalized, target, is_self, global_count=count, norm="l2")
     assert loss.item() == pytest.approx((0.5 + 1.0) / 2 * math.sqrt(12))
+    loss = reconstruction_loss(-normalized, target, is_self, global_count=count, norm="l1")
+    assert loss.item() == pytest.approx((0.5 + 1.0) / 2)
 
 
 def test_reconstruction_without_self_pairs_is_zero_with_zero_gradient():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from norface.errors import ConfigError
-from norface.models.decoder import DecoderConfig, FacialDecoder, TargetPainter
+from norface.models.decoder import REACH, DecoderConfig, FacialDecoder, PatchDecoder, TargetPainter
 from norface.models.normalizer import NormalizerConfig
 
 CONFIG = DecoderConfig(channels=[8, 8, 4], convolutions=1, output="target")
@@ -32,7 +32,7 @@ def test_flow_moves_the_picture_by_units_of_half_the_side():
         painter.paint.weight.zero_()
         painter.paint.bias[3] = -30.0
         # Two pixels of 32 are 0.125 of half a side; the picture is read from its right.
-        painter.flow.bias[0] = math.atanh(0.125 / TargetPainter.REACH)
+        painter.flow.bias[0] = math.atanh(0.125 / REACH)
     moved = painter(target, **make_maps())
     torch.testing.assert_close(moved[..., :-2], target[..., 2:], atol=1e-5, rtol=0)
 
@@ -80,3 +80,33 @@ def test_a_painter_may_stop_short_of_the_pictures_side_and_a_picture_may_not():
     NormalizerConfig.model_validate(values | {"decoder": {**short, "output": "target"}})
     with pytest.raises(ConfigError, match="encoder.patch 8 needs"):
         NormalizerConfig.model_validate(values | {"decoder": short})
+
+
+def test_each_token_moves_and_paints_its_own_pixels():
+    decoder = PatchDecoder(width=4, grid=2, patch=4)
+    target = torch.rand(2, 3, 8, 8) * 2 - 1
+    tokens = torch.randn(2, 4, 4)
+    assert (decoder(tokens, target) - target).abs().mean() < 0.03
+    with torch.no_grad():
+        decoder.tell.weight.zero_()
+        # Cover of the pixel in row 1, column 2 of a patch: by the first number of its token.
+        decoder.tell.weight[5 * 16 + 1 * 4 + 2, 0] = 100.0
+        decoder.tell.bias[2 * 16 : 3 * 16] = 0.5
+    tokens = torch.zeros(2, 4, 4)
+    tokens[0, 3, 0] = 1.0
+    # What a bare HIDDEN covers, everywhere; and one pixel of the last patch.
+    bare = decoder(torch.zeros(2, 4, 4), target)
+    painted = decoder(tokens, target)
+    place = torch.zeros(8, 8, dtype=torch.bool)
+    place[4 + 1, 4 + 2] = True
+    paint = torch.tanh(torch.tensor([0.5, 0.0, 0.0]))
+    torch.testing.assert_close(painted[0][:, place].squeeze(), paint)
+    assert torch.equal(painted[0][:, ~place], bare[0][:, ~place])
+    assert torch.equal(painted[1], bare[1])
+
+
+def test_patches_have_no_channels_and_the_other_outputs_have():
+    with pytest.raises(ValueError, match="channels is \\[\\] for output: patches"):
+        DecoderConfig(output="patches")
+    with pytest.raises(ValueError, match="not empty for any other"):
+        DecoderConfig(channels=[])
