@@ -34,9 +34,8 @@ ROOT=$(project_root)
 source "$ROOT/slurm/common.sh"
 
 [[ -f ${1:-} ]] || die "expected a config of configs/tune, found '${1:-}'"
-find_python "$ROOT"
+load_setup
 [[ -x $(dirname "$PYTHON")/ray ]] || die "no Ray beside $PYTHON; pip install norface[tune]"
-export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
 export RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=token RAY_DISABLE_IMPORT_WARNING=1
 RAY_AUTH_TOKEN=$("$PYTHON" -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_TOKEN

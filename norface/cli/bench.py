@@ -1,4 +1,4 @@
-"""Speed and memory on this machine: of reading, tracking, and F_cla; the renderer.
+"""Speed and memory on this machine: of reading, tracking, training and F_cla; the renderer.
 
   loading   decode, flip, to tensor from shards, against torchvision's ImageFolder with the same
             pictures and workers; memory over an epoch
@@ -10,6 +10,10 @@
   moe       the MoE block at batches of 256 and 16 against the bare matrix products of the chosen
             experts, memory bandwidth, and a plain loop
   classifier  useful operations of a training step of F_cla as a share of the matmul rate
+  start     seconds from `norface train nor` (small) to its first step
+  saving    what checkpoints cost a small training, in percent of its time
+  traffic   bytes that a step of the full-size stages sends and holds on 8, 64, 512 GPUs, on paper
+  scaling   two ranks of one training against two trainings at the same time
 
 What is compared runs in turns, and a ratio is the median over the rounds: on a machine that does
 other work ratios can be trusted, rates cannot.
@@ -23,6 +27,7 @@ Example:
   norface bench renderer --subjects 40 --frames 40
   norface bench moe --rounds 15
   norface bench classifier --batch 8 --side 256
+  norface bench scaling --rounds 5
 """
 
 from __future__ import annotations
@@ -70,6 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--side", type=int, default=256, help="of pictures (default: 256)")
     parser.add_argument("--processes", type=int, default=16, help="of tracking (default: 16)")
     parser.add_argument("--seconds", type=int, default=60, help="of tracking (default: 60)")
+    parser.add_argument(
+        "--steps", type=int, default=30, help="of saving, scaling: in a window (default: 30)"
+    )
     parser.add_argument("--json", action="store_true", help="print the numbers as json")
 
 
@@ -79,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
 
     counts = (
         "workers", "rounds", "batch", "pictures", "samples", "side", "subjects", "frames",
-        "processes", "seconds",
+        "processes", "seconds", "steps",
     )  # fmt: skip
     for name in counts:
         value, least = getattr(args, name), 0 if name == "workers" else 1
@@ -163,6 +171,34 @@ def run_classifier(args: argparse.Namespace, _: Path) -> dict[str, Result]:
     return {"classifier": rate}
 
 
+def run_start(args: argparse.Namespace, place: Path) -> dict[str, Result]:
+    """A training up to its first step."""
+    from norface.bench.starting import bench_start
+
+    return {"start": bench_start(place, rounds=args.rounds)}
+
+
+def run_saving(args: argparse.Namespace, place: Path) -> dict[str, Result]:
+    """Checkpoints beside steps."""
+    from norface.bench.saving import bench_saving
+
+    return {"saving": bench_saving(place, steps=args.steps)}
+
+
+def run_traffic(_args: argparse.Namespace, _place: Path) -> dict[str, Result]:
+    """Bytes on paper."""
+    from norface.bench.traffic import count_traffic
+
+    return {"traffic": count_traffic()}
+
+
+def run_scaling(args: argparse.Namespace, place: Path) -> dict[str, Result]:
+    """Two ranks beside two trainings."""
+    from norface.bench.scaling import bench_scaling
+
+    return {"scaling": bench_scaling(place, rounds=args.rounds, steps=args.steps)}
+
+
 MEASURES: dict[str, Callable[[argparse.Namespace, Path], dict[str, Result]]] = {
     "loading": run_loading,
     "index": run_index,
@@ -171,5 +207,9 @@ MEASURES: dict[str, Callable[[argparse.Namespace, Path], dict[str, Result]]] = {
     "renderer": run_renderer,
     "moe": run_moe,
     "classifier": run_classifier,
+    "start": run_start,
+    "saving": run_saving,
+    "scaling": run_scaling,
+    "traffic": run_traffic,
 }
-"What can be measured."
+"What can be measured, by the word of the command line."

@@ -66,13 +66,15 @@ def test_nor_under_every_stage_of_zero_loses_what_it_loses_under_accelerate(
     lines, weights = found.pop(None)
     assert len(lines) == 20 and {"grad_share/adv", "grad_norm"} <= set(lines[0])
     for stage, (other_lines, other_weights) in found.items():
-        worst = max(
-            abs(other[term] - line[term]) / max(abs(line[term]), 1e-3)
+        differences = [
+            max(abs(other[term] - line[term]) / max(abs(line[term]), 1e-3) for term in TERMS)
             for line, other in zip(lines, other_lines, strict=True)
-            for term in TERMS
-        )
-        print(f"ZeRO {stage}: losses differ by {worst:.1e}")
-        assert worst < 1e-4, stage
+        ]
+        print(f"ZeRO {stage}: losses differ by {max(differences):.1e}")
+        # Later a ReLU of a judge may round to the other side of 0, and the gradient jumps: see
+        # docs/backends.md.
+        assert max(differences[:10]) < 1e-5, stage
+        assert max(differences) < 1e-3, stage
         for name, tensor in weights.items():
             torch.testing.assert_close(other_weights[name], tensor, rtol=1e-3, atol=2e-4)
 
