@@ -69,7 +69,7 @@ NORMALIZER: dict[str, Any] = {
     },
     "losses": {
         "adv": 0.03,
-        "rec": 100,
+        "rec": 60,
         "perc": 0.5,
         "id": 1,
         "lm": 20,
