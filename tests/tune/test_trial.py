@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import sweeps
@@ -239,6 +240,7 @@ def test_a_trial_takes_over_anothers_weights_and_goes_on_from_them(
     # The actor's own methods, as Ray calls them, without a Ray around them.
     good, bad = object.__new__(NorfaceTrial), object.__new__(NorfaceTrial)
     for number, actor in enumerate((good, bad)):
+        actor._trial_info = SimpleNamespace(trial_name=str(number))
         actor.setup({"number": number, "values": values[number]}, sweep.spec())
     try:
         before = [good.step() for _ in range(2)]
@@ -246,7 +248,8 @@ def test_a_trial_takes_over_anothers_weights_and_goes_on_from_them(
         place = tmp_path / "checkpoint"
         place.mkdir()
         good.save_checkpoint(str(place))
-        bad.reset_config({"number": 1, "values": values[2]})
+        # Ray hands over the other's config, its number with it.
+        bad.reset_config({"number": 0, "values": values[2]})
         bad.load_checkpoint(str(place))
         last = bad.step()
     finally:
