@@ -11,19 +11,12 @@ import pandas as pd
 import pytest
 import yaml
 from sklearn.metrics import f1_score
+from small_cla import CLASSIFIER
 
 from norface.cli.main import main
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))
 from marked_faces import write_corpus, write_normalized
-
-CLASSIFIER = {
-    "units": [1, 12],
-    "epochs": 1,
-    "model": {"extractor": "conv", "conv": {"side": 16, "channels": [8, 8], "width": 16}},
-    "trainer": {"batch_per_rank": 8},
-    "backend": {"device": "cpu"},
-}
 
 
 @pytest.fixture(scope="module")

@@ -19,17 +19,9 @@ from norface.synthetic.corpus import write_corpus as write_synthetic
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))
 from marked_faces import write_corpus, write_normalized
+from small_cla import CLASSIFIER
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-SMALL = {
-    "cla": {
-        "units": [1, 12],
-        "epochs": 1,
-        "model": {"extractor": "conv", "conv": {"side": 16, "channels": [8, 8], "width": 16}},
-        "trainer": {"batch_per_rank": 8},
-        "backend": {"device": "cpu"},
-    }
-}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +35,7 @@ def workplace(tmp_path_factory):
     (folder / "other").mkdir()
     keys = choose_keys(ExperimentPlace(shards=[shards]))
     write_png(folder / "other" / f"{keys[0]}.png", np.full((16, 16, 3), 9, np.uint8))
-    (folder / "cla.yaml").write_text(yaml.safe_dump(SMALL))
+    (folder / "cla.yaml").write_text(yaml.safe_dump({"cla": CLASSIFIER}))
     place = {
         "shards": [str(shards)],
         "sets": {name: [str(folder / name)] for name in ("norface", "without_eye")},
