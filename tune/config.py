@@ -98,6 +98,9 @@ class PbtConfig(Config):
     "Share of the population that counts as bad, and as good."
     resample: float = Field(0.25, ge=0, le=1)
     "Probability that a value is drawn anew instead of multiplied by 1.2 or 0.8."
+    synch: bool = False
+    """Trials that are ahead wait for the others before a takeover, so that all are compared after
+    as many reports; without, a fast trial may end before a slow one was ever compared with it."""
 
 
 SchedulerConfig = Annotated[NoScheduler | AshaConfig | PbtConfig, Field(discriminator="kind")]

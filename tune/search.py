@@ -132,6 +132,7 @@ def make_scheduler(sweep: Sweep) -> TrialScheduler | None:
             perturbation_interval=settings.every,
             quantile_fraction=settings.share,
             resample_probability=settings.resample,
+            synch=settings.synch,
             hyperparam_mutations={"values": mutations(space, sweep.config.seed)},
             custom_explore_fn=lambda config: explore(config, space),
             log_config=False,

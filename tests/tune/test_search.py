@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def kill_when(workplace: Path, condition, *words: str) -> None:
         wait_until(lambda: condition() or process.poll() is not None, "the moment to kill")
         assert process.poll() is None, process.communicate()[0]
     finally:
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         process.communicate()
 
 
@@ -105,7 +104,8 @@ def test_tpe_with_asha_one_at_a_time_goes_on_as_if_it_had_not_been_killed(workpl
 
 def test_population_based_training_takes_over_weights_and_survives_a_kill(workplace):
     words = [
-        "name=pbt", "scheduler={kind: pbt, every: 2, share: 0.5}", "budget={trials: 2, epochs: 8}",
+        "name=pbt", "scheduler={kind: pbt, every: 2, share: 0.5, synch: true}",
+        "budget={trials: 2, epochs: 8}",
         "space.cla={optimizer: {learning_rate: {choice: [1.0e-7, 0.01]}}}", "search=random",
         f"space.{EXPERTS}.choice=[2]", "seed=3",
     ]  # fmt: skip
