@@ -3,6 +3,8 @@
 Inside the toolkit a picture is either
 - `pixels`: uint8 array (H, W, 3), RGB, 0..255, as decoded from or written to a file, or
 - `image`: float32 tensor (3, H, W) or (N, 3, H, W), RGB, -1..1, as networks see it.
+
+Between a loader's workers and the device pixels travel as a uint8 tensor (`pack_pixels`).
 """
 
 from __future__ import annotations
@@ -36,6 +38,36 @@ def to_image(pixels: np.ndarray) -> torch.Tensor:
 
     tensor = torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, -3)))
     return tensor.float().div_(127.5).sub_(1.0)
+
+
+def pack_pixels(pixels: np.ndarray) -> torch.Tensor:
+    """Pixels (..., H, W, 3) => uint8 tensor (..., 3, H, W): what travels from a loader's workers to
+    the device, in a quarter of the memory of an image. `unpack_images` makes the image there."""
+    import torch
+
+    height, width = pixels.shape[-3:-1]
+    planes = np.empty((*pixels.shape[:-3], 3, height, width), np.uint8)
+    flat = zip(
+        pixels.reshape(-1, height, width, 3), planes.reshape(-1, 3, height, width), strict=True
+    )
+    for picture, place in flat:
+        cv2.split(picture, list(place))
+    return torch.from_numpy(planes)
+
+
+def unpack_images(
+    batch: torch.Tensor, device: torch.device | str, *, layout: torch.memory_format | None = None
+) -> torch.Tensor:
+    """What `pack_pixels` made => float32, the same shape, -1..1, on a device.
+
+    What is an image already (of a mixed batch, for example) is only moved there.
+    """
+    import torch
+
+    batch = batch.to(device, non_blocking=True)
+    if batch.dtype == torch.uint8:
+        batch = batch.float().div_(127.5).sub_(1.0)
+    return batch.contiguous(memory_format=layout or torch.contiguous_format)
 
 
 def to_pixels(image: torch.Tensor) -> np.ndarray:
@@ -138,6 +170,11 @@ def decode_photo(data: bytes, name: str) -> np.ndarray:
         raise CorpusError(f"{name}: not a picture in a known format") from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise CorpusError(f"{name}: damaged picture ({error})") from None
+
+
+def mirror_pixels(pixels: np.ndarray) -> np.ndarray:
+    """Pixels (H, W, 3) => left and right exchanged, a copy."""
+    return cv2.flip(pixels, 1)
 
 
 def resize_pixels(pixels: np.ndarray, side: int) -> np.ndarray:

@@ -14,10 +14,13 @@ from norface.images import (
     decode_photo,
     encode_jpeg,
     make_grid,
+    mirror_pixels,
+    pack_pixels,
     read_photo,
     resize_pixels,
     to_image,
     to_pixels,
+    unpack_images,
 )
 
 
@@ -34,6 +37,24 @@ RAMP = np.arange(0, 240, 4, dtype=np.uint8).reshape(6, 10)
 def test_black_is_minus_one_and_white_is_one():
     pixels = np.array([[[0, 255, 51]]], np.uint8)
     torch.testing.assert_close(to_image(pixels)[:, 0, 0], torch.tensor([-1.0, 1.0, -0.6]))
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (4, 5, 7), (2, 4, 5, 7)])
+def test_bytes_of_a_loader_become_the_same_images(shape):
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    packed = pack_pixels(pixels)
+    assert packed.dtype == torch.uint8
+    assert torch.equal(unpack_images(packed, "cpu"), to_image(pixels))
+    assert torch.equal(unpack_images(to_image(pixels), "cpu"), to_image(pixels))
+    if packed.ndim == 4:
+        images = unpack_images(packed, "cpu", layout=torch.channels_last)
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(images, to_image(pixels))
+
+
+def test_a_mirrored_picture_is_read_from_right_to_left():
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    np.testing.assert_array_equal(mirror_pixels(pixels), pixels[:, ::-1])
 
 
 def test_every_value_survives_the_way_to_networks_and_back():

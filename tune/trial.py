@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from norface.allocator import keep_freed_memory
 from norface.config import load_config, read_yaml
 from norface.errors import CheckpointError, ConfigError, NorfaceError
 from norface.evaluation.crossval_config import CrossvalConfig, FoldTask, fold_config
@@ -199,6 +200,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tune.trial", description=__doc__)
     parser.add_argument("folder", type=Path)
     folder: Path = parser.parse_args().folder
+    keep_freed_memory()
     channel = Channel() if is_main() else None
     reporter = Reporter(channel.report if channel else lambda message: False)
     say = channel.say if channel else lambda message: None

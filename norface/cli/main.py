@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from norface import __version__
+from norface.allocator import keep_freed_memory
 from norface.errors import NorfaceError
 
 VERBS = {
@@ -66,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         print(f"norface: unknown verb '{verb}'; there are: {', '.join(VERBS)}", file=sys.stderr)
         return 2
+    keep_freed_memory()
     module = importlib.import_module(f"norface.cli.{verb.replace('-', '_')}")
     parser = argparse.ArgumentParser(
         prog=f"norface {verb}",

@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from norface.config import Config
+from norface.images import mirror_pixels
 
 
 class AugmentConfig(Config):
@@ -70,7 +71,7 @@ class Augmentation:
         side = pixels.shape[0]
         mirror_only = np.abs(self.matrix - [[-1, 0, 1], [0, 1, 0]]).max() < 1e-9
         if mirror_only:
-            pixels = np.ascontiguousarray(pixels[:, ::-1])
+            pixels = mirror_pixels(pixels)
         elif np.abs(self.matrix - np.eye(2, 3)).max() > 1e-9:
             pixels = cv2.warpAffine(
                 pixels,

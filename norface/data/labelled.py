@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from norface.data.labels import ACTION_UNITS
 from norface.data.loader import Draw
 from norface.data.shards import ShardIndex
-from norface.images import to_image
+from norface.images import pack_pixels, unpack_images
 from norface.progress import track
 from norface.training.seeding import sample_rng
 
@@ -42,7 +42,8 @@ class Face(NamedTuple):
 
 
 class LabelledFaces(torch.utils.data.Dataset):
-    """Draw => image (3, S, S), landmarks (68, 2), intensity (17), pose (3), person; NaN unknown.
+    """Draw => image uint8 (3, S, S), landmarks (68, 2), intensity (17), pose (3), person; NaN
+    unknown.
 
     Intensities are in fifths of the scale, angles in units of 30 degrees. With `changes`, each draw
     also holds the numbers that `augment_batch` moves and relights it by, keyed by the draw. `cache`
@@ -87,7 +88,7 @@ class LabelledFaces(torch.utils.data.Dataset):
         change, noise_seed = self.draw_change(draw)
         return {
             "key": self.index.key_of(draw.row),
-            "image": to_image(face.pixels),
+            "image": pack_pixels(face.pixels),
             "landmarks": torch.from_numpy(face.landmarks),
             "intensity": torch.from_numpy(self.intensity[draw.row]),
             "pose": torch.from_numpy(face.pose / np.float32(30)),
@@ -115,7 +116,8 @@ def augment_batch(batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
 
     A point p of the picture goes to (p - 0.5) * scale + 0.5 + shift.
     """
-    image, change = batch["image"], batch["change"].to(batch["image"].device)
+    device = batch["image"].device
+    image, change = unpack_images(batch["image"], device), batch["change"].to(device)
     shift, scale = change[:, :2], change[:, 2].view(-1, 1, 1)
     theta = torch.zeros(len(image), 2, 3, device=image.device)
     theta[:, 0, 0] = theta[:, 1, 1] = 1 / change[:, 2]

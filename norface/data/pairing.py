@@ -11,7 +11,7 @@ from norface.data.loader import Draw
 from norface.data.mixture import Mixture
 from norface.data.shards import ShardIndex
 from norface.errors import CorpusError
-from norface.images import resize_pixels, to_image
+from norface.images import mirror_pixels, pack_pixels, resize_pixels
 from norface.training.seeding import sample_rng
 
 
@@ -26,7 +26,7 @@ class PairDataset(Dataset[dict[str, Any]]):
     Draws are keyed by (seed, epoch, position). With a `mixture` of `index`, targets from all faces
     follow its weights, as the originals do by their order.
 
-    Gives {"key", "target_key", "epoch", "position", "original", "target": float32 (3, S, S), -1..1,
+    Gives {"key", "target_key", "epoch", "position", "original", "target": uint8 (3, S, S),
     "is_self": bool}; "key" is that of the picture in "original", "is_self" says that the face that
     is wanted is the original, so that L_rec is defined. With `flip`, half of the originals and,
     independently, half of the targets are mirrored; a self pair or clip pair is mirrored as one.
@@ -105,15 +105,15 @@ class PairDataset(Dataset[dict[str, Any]]):
             "target_key": target_key,
             "epoch": draw.epoch,
             "position": draw.position,
-            "original": to_image(original),
-            "target": to_image(target),
+            "original": pack_pixels(original),
+            "target": pack_pixels(target),
             "is_self": is_same or want_clip,
         }
 
     def _shape(self, pixels: np.ndarray | None, *, mirror: bool) -> np.ndarray:
         assert pixels is not None
         pixels = resize_pixels(pixels, self.side)
-        return pixels[:, ::-1] if mirror and self.flip else pixels
+        return mirror_pixels(pixels) if mirror and self.flip else pixels
 
 
 class Clips:

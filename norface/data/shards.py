@@ -16,27 +16,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from norface.data.decoded import DecodedPictures, open_decoded
 from norface.data.indexing import (
     INDEX_NAME,
-    build_table,
     list_shards,
     read_index,
     refuse_duplicates,
-    save_index,
-    shard_side,
     to_frame,
     write_index,
 )
 from norface.data.labels import EMOTIONS
 from norface.data.records import FaceRecord
 from norface.data.remote import local_folder
-from norface.data.tars import ShardFile, ShardHandles, scan_shard
+from norface.data.shard_writer import ShardWriter
+from norface.data.tars import ShardFile, ShardHandles
 from norface.errors import CorpusError
 from norface.images import decode_jpeg
 
@@ -46,92 +44,13 @@ Person = tuple[str, str]
 "(corpus, subject): F001 of BP4D and F001 of BP4D+ are two persons."
 
 
-class ShardWriter:
-    """Fills shards one after the other and writes the index at the end.
-
-    With `resume`, whole shards that a killed run left are kept: `done` samples are there already,
-    and the caller goes on with its sample number `done`. Leaving the `with` block by an error keeps
-    the whole shards, removes the begun one and writes no index.
-    """
-
-    def __init__(
-        self,
-        folder: str | Path,
-        *,
-        side: int = 256,
-        samples_per_shard: int = 1000,
-        prefix: str = "shard",
-        resume: bool = False,
-    ):
-        self.folder, self.side, self.prefix = Path(folder), side, prefix
-        self.samples_per_shard = samples_per_shard
-        self.done = 0
-        self._tables: dict[str, pa.Table] = {}
-        self._keys: set[str] = set()
-        self._current: ShardFile | None = None
-        found = list_shards(self.folder)
-        if found and not resume:
-            raise CorpusError(
-                f"{self.folder}: already holds {len(found)} shards; choose another folder"
-            )
-        for number, path in enumerate(found):
-            if path.name != self._name(number):
-                raise CorpusError(f"{path}: expected {self._name(number)}; remove what is odd")
-            self._tables[path.name] = build_table(path.name, scan_shard(path))
-            self._keys.update(self._tables[path.name]["key"].to_pylist())
-        self.done = len(self._keys)
-        if found and (there := shard_side(found[0])) != side:
-            raise CorpusError(f"{found[0]}: holds pictures of {there} pixels, not of {side}")
-
-    def _name(self, number: int) -> str:
-        return f"{self.prefix}-{number:06d}.tar"
-
-    def write(self, record: FaceRecord) -> None:
-        """Append one sample; `record.image` is the encoded JPEG of the aligned picture."""
-        if record.key in self._keys:
-            raise CorpusError(
-                f"{self.folder}: the key {record.key} comes twice; keys must be unique"
-            )
-        if self._current is None:
-            path = self.folder / self._name(len(self._tables))
-            self._current = ShardFile(path, side=self.side)
-        self._current.write(record)
-        self._keys.add(record.key)
-        if len(self._current.members) == self.samples_per_shard:
-            self._finish_shard()
-
-    def _finish_shard(self) -> None:
-        if self._current is not None:
-            self._current.close()
-            name = self._current.path.name
-            self._tables[name] = build_table(name, self._current.members)
-            self._current = None
-
-    def close(self) -> None:
-        """Finish the last shard and write the index."""
-        self._finish_shard()
-        if not self._tables:
-            raise CorpusError(f"{self.folder}: no sample was written")
-        save_index(self.folder, self._tables, self.side)
-
-    def __enter__(self) -> ShardWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, _: object, __: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        elif self._current is not None:
-            self._current.discard()
-
-
 class ShardIndex:
     """Samples of one or several folders of shards, or a selection of them. Rows count from 0.
 
     `table` is a pandas DataFrame: key, corpus, subject, clip, frame, split, shard, image_offset,
     image_size, json_offset, json_size, au_N and intensity_N (float32, NaN = unlabelled), emotion,
-    folder (position in `folders`). Words other than key are categoricals.
+    folder (position in `folders`), slot (position in the folder's index). Words other than key are
+    categoricals.
     """
 
     def __init__(
@@ -142,9 +61,10 @@ class ShardIndex:
         side: int,
         sizes: dict[tuple[int, str], int],
         handles: ShardHandles,
+        decoded: Sequence[DecodedPictures] = (),
     ):
         self.table, self.folders, self.side = table, folders, side
-        self._sizes, self._handles = sizes, handles
+        self._sizes, self._handles, self._decoded = sizes, handles, decoded
         self._keys = pa.array(table["key"], pa.string())
         if isinstance(self._keys, pa.ChunkedArray):
             self._keys = self._keys.combine_chunks()
@@ -154,6 +74,7 @@ class ShardIndex:
         }
         self._folder = table["folder"].to_numpy()
         self._shard = table["shard"].cat.codes.to_numpy()
+        self._slot = table["slot"].to_numpy()
         self._shard_names = list(table["shard"].cat.categories)
         self._rows: pd.Index | None = None
 
@@ -182,9 +103,9 @@ class ShardIndex:
                 )
             side = about["side"]
             sizes |= {(number, name): size for name, size in about["shards"].items()}
-            tables.append(
-                table.append_column("folder", pa.array(np.full(len(table), number, np.int16)))
-            )
+            table = table.append_column("folder", pa.array(np.full(len(table), number, np.int16)))
+            slots = pa.array(np.arange(len(table), dtype=np.int32))
+            tables.append(table.append_column("slot", slots))
         del table
         tables = [pa.concat_tables(tables, promote_options="default")]
         if len(paths) > 1:
@@ -232,7 +153,15 @@ class ShardIndex:
             side=self.side,
             sizes=self._sizes,
             handles=self._handles,
+            decoded=self._decoded,
         )
+
+    def keep_decoded(self, folder: str | Path) -> None:
+        """From now on, keep every picture that is read, decoded, in this folder.
+
+        So does what is selected from this index later. Raises CorpusError (norface.data.decoded).
+        """
+        self._decoded = open_decoded(folder, self.folders, self.side)
 
     @property
     def name(self) -> str:
@@ -281,6 +210,13 @@ class ShardIndex:
             raise CorpusError(f"{self.name}: {len(missing)} keys are missing, first {missing[0]}")
         return rows
 
+    def rows_of_persons(self, persons: Collection[Person]) -> np.ndarray:
+        """Rows of all samples of these persons, ascending; of those who are not here, none."""
+        numbers = self._person_numbers()
+        known = zip(self._persons_of(numbers), np.unique(numbers), strict=True)
+        wanted = set(persons)
+        return np.flatnonzero(np.isin(numbers, [one for person, one in known if person in wanted]))
+
     def find(self, key: str) -> int | None:
         """Row of a key, None where it is not here."""
         if self._rows is None:
@@ -314,6 +250,16 @@ class ShardIndex:
 
     def read_pixels(self, row: int) -> np.ndarray:
         """The aligned picture, uint8 (side, side, 3). Raises CorpusError naming file and key."""
+        if not self._decoded:
+            return self._decode(row)
+        kept, slot = self._decoded[self._folder[row]], self._slot[row]
+        pixels = kept.read(slot)
+        if pixels is None:
+            pixels = self._decode(row)
+            kept.keep(slot, pixels)
+        return pixels
+
+    def _decode(self, row: int) -> np.ndarray:
         data = self._read(row, "image")
         try:
             return decode_jpeg(data)

@@ -24,7 +24,7 @@ from norface.data.mixing import MixConfig, draw_mix, mix_labels, one_hot
 from norface.data.normalized import RELEASED, NormalizedSet, describe_stream, read_set
 from norface.data.shards import Person, ShardIndex
 from norface.errors import ConfigError, CorpusError
-from norface.images import resize_pixels, to_image
+from norface.images import pack_pixels, resize_pixels, to_image
 from norface.training.seeding import sample_rng
 
 Protocol = Literal["strict", "paper"]
@@ -36,6 +36,7 @@ class FaceStreams:
     A normalized stream is a set, or several that together hold every key, one a folder of shards.
     Raises CorpusError for a set of another source or that lacks a key (the first is named), for a
     set whose generator or target belongs to a test subject, and for features that lack a key.
+    `decoded`: where decoded pictures are kept (norface.data.decoded).
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class FaceStreams:
         test: Sequence[Person] = (),
         protocol: Protocol = "strict",
         side: int | None = None,
+        decoded: Path | None = None,
     ):
         self.index, self.side = index, side or index.side
         streams = [[one] if isinstance(one, Path) else list(one) for one in normalized]
@@ -75,6 +77,9 @@ class FaceStreams:
             self._rows.append(_match_rows(found, keys, cards[0]))
         self.features = None if features is None else read_features(features, keys)
         self._pixels: np.ndarray | None = None
+        if decoded is not None:
+            for source in [index, *self.sets]:
+                source.keep_decoded(decoded)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -185,11 +190,12 @@ def read_features(path: Path, keys: Sequence[str]) -> np.ndarray:
 class StreamDataset(Dataset[dict[str, Any]]):
     """One sample a draw, of all streams.
 
-    {"key", "row", "epoch", "position", "images": float32 (1 + K, 3, S, S), -1..1, "features":
-    float32 (F), "label"}. `draw.row` counts in `rows`, the part of the streams that is read;
-    labels (len(streams), ...) count in the streams. The streams of a sample are mirrored alike, and
-    their other changes are drawn for each. With `mix`, each sample is mixed with the partner of its
-    draw; labels of `classes` classes (0 = they are no classes) then become shares of them.
+    {"key", "row", "epoch", "position", "images": uint8 (1 + K, 3, S, S), "features": float32 (F),
+    "label"}; with `mix`, images are float32 (1 + K, 3, S, S), -1..1. `draw.row` counts in `rows`,
+    the part of the streams that is read; labels (len(streams), ...) count in the streams. The
+    streams of a sample are mirrored alike, and their other changes are drawn for each. With `mix`,
+    each sample is mixed with the partner of its draw; labels of `classes` classes (0 = they are no
+    classes) then become shares of them.
     """
 
     def __init__(
@@ -212,11 +218,12 @@ class StreamDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         row = int(self.rows[draw.row])
-        images, features, label = self._read(row, draw, "augment"), self._features(row), None
+        pixels, features, label = self._read(row, draw, "augment"), self._features(row), None
+        images = pack_pixels(pixels) if self.mix is None else to_image(pixels)
         if self.mix is not None and draw.partner >= 0:
             mix = draw_mix(self.mix, sample_rng(self.seed, draw.epoch, draw.position, "mix"))
             partner, share = int(self.rows[draw.partner]), mix.share_at(images.shape[-1])
-            images = mix.blend(images, self._read(partner, draw, "partner"))
+            images = mix.blend(images, to_image(self._read(partner, draw, "partner")))
             features = torch.lerp(self._features(partner), features, share)
             label = mix_labels(self._shares(row), self._shares(partner), share)
         return {
@@ -237,8 +244,8 @@ class StreamDataset(Dataset[dict[str, Any]]):
         label = self.labels[row]
         return one_hot(int(label), self.classes) if self.classes else label
 
-    def _read(self, row: int, draw: Draw, purpose: str) -> torch.Tensor:
-        """Images (1 + K, 3, S, S) of a row, changed for this draw."""
+    def _read(self, row: int, draw: Draw, purpose: str) -> np.ndarray:
+        """Pixels (1 + K, S, S, 3) of a row, changed for this draw."""
         pixels = self.streams.read(row)
         if self.augment is not None:
             place = (self.seed, draw.epoch, draw.position)
@@ -252,7 +259,7 @@ class StreamDataset(Dataset[dict[str, Any]]):
                     for stream, picture in enumerate(pixels)
                 ]
             )
-        return to_image(pixels)
+        return pixels
 
 
 _NOTHING = np.zeros(0, np.float32)

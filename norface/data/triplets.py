@@ -103,8 +103,8 @@ class Mined:
 
 
 class TripletFaces(torch.utils.data.Dataset):
-    """Draw => image (3, 3, S, S) in the order first, second, odd; change (3, 7), noise_seed (3),
-    margin, and the rows of the three faces (3)."""
+    """Draw => image uint8 (3, 3, S, S) in the order first, second, odd; change (3, 7), noise_seed
+    (3), margin, and the rows of the three faces (3)."""
 
     def __init__(self, faces: LabelledFaces, picker: Picker):
         self.faces, self.picker = faces, picker

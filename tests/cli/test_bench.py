@@ -16,7 +16,7 @@ from norface.data.detection import choose_detector
 from norface.data.labels import DETECTION_UNITS
 from norface.data.shards import ShardIndex
 from norface.errors import ConfigError
-from norface.images import decode_jpeg
+from norface.images import decode_jpeg, unpack_images
 from norface.models.mediapipe import find_task_file
 
 
@@ -77,7 +77,7 @@ def test_both_loaders_give_the_same_tensor_of_a_picture(tmp_path):
 
     write_faces(tmp_path / "shards", pictures=1, side=32, rendered=1)
     index = ShardIndex.open(tmp_path / "shards")
-    ours = FaceDataset(index, side=None, seed=0)[Draw(0, 0, 0)]["image"]
+    ours = unpack_images(FaceDataset(index, side=None, seed=0)[Draw(0, 0, 0)]["image"], "cpu")
     pixels = decode_jpeg(index.read_record(0).image)
     theirs = functional.normalize(functional.to_tensor(pixels), [0.5] * 3, [0.5] * 3)
     torch.testing.assert_close(ours, theirs)

@@ -302,3 +302,11 @@ def test_more_shards_than_open_files(write_shards, monkeypatch):
 def test_pictures_are_those_of_the_bytes(write_shards):
     index = write_shards(3)
     np.testing.assert_array_equal(index.read_pixels(2), decode_jpeg(index.read_record(2).image))
+
+
+def test_rows_of_persons_are_all_of_theirs_and_none_of_strangers(write_shards):
+    index = write_shards(10)
+    some = [("synthetic", "S0001"), ("synthetic", "S0003"), ("bp4d", "S0001")]
+    assert index.rows_of_persons(some).tolist() == [1, 3, 5, 7, 9]
+    assert index.rows_of_persons([]).tolist() == []
+    assert index.select([some[0]]).rows_of_persons(some).tolist() == [0, 1, 2]

@@ -1,11 +1,14 @@
 """The global batch on every rank: two real gloo ranks against one process."""
 
 import multiprocessing
+import os
 
 import pytest
 import torch
 from torch import distributed
 
+from launchers.local import find_free_port
+from norface.training.backends.base import BackendConfig, build_backend
 from norface.training.backends.collectives import gather_rows
 
 
@@ -58,3 +61,40 @@ def test_a_loss_over_gathered_rows_has_the_gradient_of_one_rank(tmp_path):
 def test_one_rank_gathers_its_own_rows():
     rows = torch.ones(2, 3)
     assert gather_rows(rows, rank=0, world_size=1) is rows
+
+
+def averages_of_rank(rank: int, port: int, queue) -> None:
+    """Running means after a pass, of a network that trains its BatchNorm and of a frozen one."""
+    torch.set_num_threads(1)
+    words = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port}
+    os.environ.update({name: str(word) for name, word in words.items()}, MASTER_ADDR="127.0.0.1")
+    backend = build_backend(BackendConfig(device="cpu"))
+    found = []
+    for is_frozen in (False, True):
+        network = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.Linear(2, 1))
+        network[0].requires_grad_(not is_frozen)
+        prepared = backend.prepare(network)
+        network.train(not is_frozen)
+        network[0].running_mean.fill_(rank)
+        prepared(torch.tensor([[0.0, 0.0], [2.0, 2.0]])).sum().backward()
+        found.append(network[0].running_mean.tolist())
+    queue.put((rank, found))
+    backend.close()
+
+
+def test_running_averages_that_change_are_those_of_rank_0_and_frozen_ones_are_not_sent():
+    context = multiprocessing.get_context("spawn")
+    queue, port = context.Queue(), find_free_port()
+    ranks = [
+        context.Process(target=averages_of_rank, args=(rank, port, queue)) for rank in range(2)
+    ]
+    for rank in ranks:
+        rank.start()
+    found = dict(queue.get(timeout=120) for _ in ranks)
+    for rank in ranks:
+        rank.join()
+    # 0.9 of rank 0's and 0.1 of this batch's mean; what is frozen stays each rank's own.
+    assert found == {
+        0: [pytest.approx([0.1, 0.1]), [0.0, 0.0]],
+        1: [pytest.approx([0.1, 0.1]), [1.0, 1.0]],
+    }

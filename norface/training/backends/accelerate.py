@@ -29,13 +29,16 @@ class AccelerateBackend(RankedBackend):
             os.environ.setdefault("DS_ACCELERATOR", "cpu")
         from accelerate import Accelerator, DistributedDataParallelKwargs
 
+        self._wrapping = DistributedDataParallelKwargs(
+            static_graph=config.static_graph, gradient_as_bucket_view=True
+        )
         with warnings.catch_warnings():
             # Accelerate would choose a number of threads where OMP_NUM_THREADS is not set.
             warnings.filterwarnings("ignore", message="OMP_NUM_THREADS")
             self._accelerator = Accelerator(
                 cpu=not self.use_cuda,
                 mixed_precision="no",
-                kwargs_handlers=[DistributedDataParallelKwargs(static_graph=config.static_graph)],
+                kwargs_handlers=[self._wrapping],
             )
         self.set_threads()
         self.device = self._accelerator.device
@@ -46,6 +49,12 @@ class AccelerateBackend(RankedBackend):
             )
 
     def prepare(self, model: nn.Module) -> nn.Module:
+        # What no pass changes need not be sent before each of them: only running averages change.
+        self._wrapping.broadcast_buffers = any(
+            isinstance(part, nn.modules.batchnorm._BatchNorm)
+            and any(weight.requires_grad for weight in part.parameters())
+            for part in model.modules()
+        )
         prepared = self._accelerator.prepare_model(model)
         if self.world_size > 2 and self.device.type == "cpu":
             prepared.register_comm_hook(None, average_each_gradient)

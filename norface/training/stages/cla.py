@@ -19,14 +19,14 @@ from norface.data.loader import (
     build_loader,
     every_sample_once,
 )
-from norface.data.shards import Person, ShardIndex
+from norface.data.shards import ShardIndex
 from norface.data.streams import FaceStreams, StreamDataset, find_tested, refuse_both
 from norface.errors import ConfigError, CorpusError
 from norface.evaluation.confusion import draw_confusions
 from norface.evaluation.predictions import require_keys, tabulate
 from norface.evaluation.statistics import MAIN_METRIC
 from norface.evaluation.summary import score_table
-from norface.images import make_grid, to_image
+from norface.images import make_grid, to_image, unpack_images
 from norface.losses.classification import (
     detection_loss,
     emotion_loss,
@@ -82,15 +82,16 @@ class ClaStage(Stage):
             test=self.fold.test,
             protocol=data.protocol,
             side=config.model.side,
+            decoded=data.decoded_folder,
         )
         # The paper chooses no epoch, so its validation subjects are free to train on.
         paper = data.protocol == "paper"
         validation = [] if paper else self.fold.validation
         train = [*self.fold.train, *self.fold.validation] if paper else self.fold.train
         self.rows = {
-            "train": self._rows_of(train),
-            "validation": self._rows_of(validation),
-            "test": self._rows_of(self.fold.test),
+            "train": self.streams.index.rows_of_persons(train),
+            "validation": self.streams.index.rows_of_persons(validation),
+            "test": self.streams.index.rows_of_persons(self.fold.test),
         }
         for part, rows in self.rows.items():
             if len(rows) and part != "test":
@@ -157,14 +158,6 @@ class ClaStage(Stage):
                 f" {seen[0]}; leave them out there, or choose data.protocol=paper"
             )
 
-    def _rows_of(self, persons: list[Person]) -> np.ndarray:
-        table = self.streams.index.table
-        wanted = pd.MultiIndex.from_tuples(persons or [("", "")])
-        there = pd.MultiIndex.from_arrays(
-            [table["corpus"].astype(str), table["subject"].astype(str)]
-        )
-        return np.flatnonzero(there.isin(wanted))
-
     def _make_sampler(self, start_step: int) -> GlobalBatchSampler:
         return GlobalBatchSampler(
             len(self.rows["train"]),
@@ -217,7 +210,7 @@ class ClaStage(Stage):
     def _answer(
         self, model: torch.nn.Module, batch: dict[str, Any], noise: torch.Tensor | None
     ) -> tuple[torch.Tensor, list[RouterStatistics]]:
-        images = batch["images"].to(self.backend.device, non_blocking=True).unbind(dim=1)
+        images = unpack_images(batch["images"], self.backend.device).unbind(dim=1)
         features = batch["features"].to(self.backend.device)
         with self.backend.autocast():
             return model(images, features, noise)

@@ -32,6 +32,8 @@ class ClaDataConfig(FoldChoice):
     "Folders of shards with the original faces, read as one; also URLs, see norface.data.remote."
     cache_folder: Path | None = None
     "Where shards behind URLs are kept: a folder on a local disk that can hold what is read."
+    decoded_folder: Path | None = None
+    "Where decoded pictures of all streams are kept, on a local disk; see DataConfig."
     normalized: list[Path | list[Path]] = []
     """Normalized sets, K of them, one more stream each; {fold} in a path stands for the fold's
     name. A list in the list is one stream made of several sets, one a folder of `shards`."""

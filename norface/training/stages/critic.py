@@ -24,6 +24,7 @@ from norface.data.mixture import Mixture
 from norface.data.shards import Person, ShardIndex
 from norface.errors import ConfigError
 from norface.files import write_tensors
+from norface.images import unpack_images
 from norface.models.face_networks import (
     UNITS,
     FaceReader,
@@ -197,8 +198,9 @@ class CriticStage(Stage):
         rows = list(range(len(self.test_faces.index)))
         for start in range(0, len(rows), 128):
             samples = [self.test_faces[Draw(row, 0, row)] for row in rows[start : start + 128]]
-            images = torch.stack([sample["image"] for sample in samples]).to(self.backend.device)
-            found = network(images.contiguous(memory_format=torch.channels_last))
+            pixels = torch.stack([sample["image"] for sample in samples])
+            images = unpack_images(pixels, self.backend.device, layout=torch.channels_last)
+            found = network(images)
             outputs.append({"embedding": found} if isinstance(found, Tensor) else found)
             names = ("landmarks", "intensity", "pose")
             truth = {name: torch.stack([sample[name] for sample in samples]) for name in names}

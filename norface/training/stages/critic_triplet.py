@@ -18,6 +18,7 @@ from norface.data.mixture import Mixture
 from norface.data.shards import ShardIndex
 from norface.data.triplets import Judged, Mined, TripletFaces, read_triplets
 from norface.errors import ConfigError
+from norface.images import unpack_images
 from norface.models.expression_embedding import (
     ExpressionEmbedding,
     build_embedding,
@@ -142,7 +143,7 @@ class TripletStage(CriticStage):
 
     def arrange(self, batch: dict[str, Any]) -> dict[str, Any]:
         flat = {name: batch[name].flatten(0, 1) for name in ("image", "change", "noise_seed")}
-        none = flat["image"].new_zeros(len(flat["image"]), 0, 2)
+        none = flat["change"].new_zeros(len(flat["image"]), 0, 2)
         return {**flat, "landmarks": none, "margin": batch["margin"]}
 
     @torch.no_grad()
@@ -155,8 +156,8 @@ class TripletStage(CriticStage):
         for start in range(0, count, 32):
             draws = [Draw(row, 0, row) for row in range(start, min(start + 32, count))]
             samples = [self.test_faces[draw] for draw in draws]
-            images = torch.cat([sample["image"] for sample in samples]).to(self.backend.device)
-            images = images.contiguous(memory_format=torch.channels_last)
+            pixels = torch.cat([sample["image"] for sample in samples])
+            images = unpack_images(pixels, self.backend.device, layout=torch.channels_last)
             parts.append(network(images).cpu())
             rows.append(torch.cat([sample["rows"] for sample in samples]))
         found = torch.cat(parts)

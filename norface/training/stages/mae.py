@@ -16,7 +16,7 @@ from norface.data.augment import AugmentConfig, draw_augmentation
 from norface.data.loader import Draw, GlobalBatchSampler, build_loader, every_sample_once
 from norface.data.shards import ShardIndex
 from norface.errors import ConfigError
-from norface.images import make_grid, resize_pixels, to_image, to_pixels
+from norface.images import make_grid, pack_pixels, resize_pixels, to_pixels, unpack_images
 from norface.models.cost import measure_cost
 from norface.models.encoder_files import save_encoder
 from norface.models.mae import MaskedAutoencoder, MaskedAutoencoderConfig
@@ -41,7 +41,7 @@ def draw_order(*, seed: int, epoch: int, position: int, patches: int) -> Tensor:
 
 
 class MaskedFaces(Dataset[dict[str, Any]]):
-    """Draw => {"key", "image": float32 (3, S, S), -1..1, "order": int64 (P,)}.
+    """Draw => {"key", "image": uint8 (3, S, S), "order": int64 (P,)}.
 
     Changes of the picture and the order of its patches are keyed by (seed, epoch, position).
     Without `augment` the picture is as it lies in the shards.
@@ -71,7 +71,7 @@ class MaskedFaces(Dataset[dict[str, Any]]):
             position=draw.position,
             patches=self.encoder.grid**2,
         )
-        return {"key": self.index.key_of(draw.row), "image": to_image(pixels), "order": order}
+        return {"key": self.index.key_of(draw.row), "image": pack_pixels(pixels), "order": order}
 
 
 class InOrder(nn.Module):
@@ -185,7 +185,7 @@ class MaeStage(Stage):
     def measure(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
         """Loss of a batch: the mean over its hidden patches, of which all pictures have as many."""
         device = self.backend.device
-        images = batch["image"].to(device, non_blocking=True)
+        images = unpack_images(batch["image"], device)
         order = batch["order"].to(device, non_blocking=True)
         with self.backend.autocast():
             predicted = model(images, order)
@@ -219,7 +219,7 @@ class MaeStage(Stage):
         rng = sample_rng(self.config.seed, 0, 0, "sample_grid")
         count = min(self.config.sample_rows, len(self.shown_faces))
         batch = self.read_shown(rng.permutation(len(self.shown_faces))[:count])
-        images = batch["image"].to(self.backend.device)
+        images = unpack_images(batch["image"], self.backend.device)
         masked, drawn = self.whole.eval().show(images, batch["order"].to(self.backend.device))
         columns = [to_pixels(part) for part in (images, masked, drawn)]
         return make_grid(list(zip(*columns, strict=True)))

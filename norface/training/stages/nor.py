@@ -11,23 +11,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from norface.critics.base import KINDS, CriticChoice, build_critics, find_weights
+from norface.critics.base import KINDS, build_critics
 from norface.data.normalized import TARGET_NAME, read_set
 from norface.data.pairing import PairDataset
 from norface.data.shards import ShardIndex
 from norface.data.streaming import build_pair_loader
 from norface.errors import ConfigError
-from norface.images import make_grid, read_photo, resize_pixels, to_image, to_pixels
+from norface.images import (
+    make_grid,
+    read_photo,
+    resize_pixels,
+    to_image,
+    to_pixels,
+    unpack_images,
+)
 from norface.losses.adversarial import adversarial_loss, discriminator_loss
 from norface.losses.balancing import Balancer
 from norface.losses.judging import Judging, gradient_shares
 from norface.losses.weighted import weighted_sum
 from norface.models.discriminator import Discriminator
-from norface.models.face_networks import UNITS, load_face_network
+from norface.models.face_networks import UNITS
 from norface.models.normalizer import Normalizer, load_generator, save_generator
-from norface.models.reader_encoder import ReaderEncoder
-from norface.models.vit import FaceEncoder
-from norface.models.weights import load_encoder_weights
 from norface.synthetic.version import check_drawn
 from norface.training.backends.base import Backend
 from norface.training.backends.refusals import refuse_batch_norm
@@ -37,6 +41,7 @@ from norface.training.stage import Stage
 from norface.training.stages.cla_folds import choose_fold
 from norface.training.stages.nor_config import NorConfig
 from norface.training.stages.nor_cost import count_operations, describe_cost
+from norface.training.stages.nor_encoder import start_encoder
 
 __all__ = ["NorConfig", "NorStage"]
 
@@ -137,7 +142,9 @@ class NorStage(Stage):
             discriminator = Discriminator(config.discriminator)
         refuse_batch_norm(discriminator)
         if config.encoder_weights is not None:
-            self.start_encoder(generator, config.encoder_weights)
+            notes, persons = start_encoder(generator, config.encoder_weights)
+            self.notes += notes
+            self.persons |= persons
         if config.generator is not None:
             generator_before, card = load_generator(config.generator)
             if card.architecture != config.normalizer:
@@ -152,33 +159,6 @@ class NorStage(Stage):
             generator = generator.to(memory_format=torch.channels_last)
             discriminator = discriminator.to(memory_format=torch.channels_last)
         return generator, discriminator
-
-    def start_encoder(self, generator: Normalizer, weights: Path | str) -> None:
-        """Give E_s weights that were trained before. Raises ConfigError, WeightsError."""
-        if isinstance(generator.encoder, FaceEncoder):
-            if weights == "packaged":
-                raise ConfigError(
-                    "encoder_weights: no transformer comes with the package; give a file of"
-                    " `norface train mae`, MAE or MAE-Face, or normalizer.encoder.kind=reader"
-                )
-            report = load_encoder_weights(
-                generator.encoder, Path(weights), key="normalizer.encoder"
-            )
-            self.notes += (str(report),)
-            # Whom the encoder saw, the generator saw.
-            self.persons |= set(report.card.persons if report.card else ())
-            return
-        assert isinstance(generator.encoder, ReaderEncoder)
-        choice = CriticChoice(weights=None if weights == "packaged" else Path(weights))
-        path = find_weights(choice, "reader.safetensors", "`norface train critic` makes one")
-        reader = load_face_network(path)
-        wanted = generator.encoder.config.reader
-        if reader.config.model_dump(exclude={"seed"}) != wanted.model_dump(exclude={"seed"}):
-            raise ConfigError(
-                f"encoder_weights: {path} holds a network of other sizes than"
-                f" normalizer.encoder.reader; set it to {reader.config.model_dump_json()}"
-            )
-        generator.encoder.reader.load_state_dict(reader.state_dict())
 
     def batches(self, start_step: int) -> Iterator[dict[str, Any]]:
         loader = build_pair_loader(
@@ -196,6 +176,8 @@ class NorStage(Stage):
         is_log_step = (step + 1) % self.config.trainer.log_every_steps == 0
         original, target = self.to_device(batch["original"]), self.to_device(batch["target"])
         is_self = batch["is_self"].to(self.backend.device)
+        # Asked for while the ranks still stand at the same place, so that none waits.
+        pairs = self.backend.all_reduce_sum(is_self.sum().float())
         factor = self.config.optimizer.schedule.factor(step, self.total_steps)
         shown = {"lr": torch.tensor(self.rates["generator"] * factor)}
 
@@ -210,7 +192,7 @@ class NorStage(Stage):
             shown["discriminator"] = self.train_discriminator(real, normalized.detach(), factor)
             losses["adv"] = self.ask_discriminator(normalized)
         losses |= self.judge(
-            original, target, normalized, is_self,
+            original, target, normalized, is_self, pairs=pairs,
             known=self.know_targets(batch["target_key"]), measure_all=is_log_step,
         )  # fmt: skip
         weights = self.balancer.update(losses, normalized)
@@ -234,9 +216,10 @@ class NorStage(Stage):
 
     def judge(
         self, original: Tensor, target: Tensor, normalized: Tensor, is_self: Tensor,
-        *, known: dict[str, Any] | None, measure_all: bool,
+        *, pairs: Tensor, known: dict[str, Any] | None, measure_all: bool,
     ) -> dict[str, Tensor]:  # fmt: skip
-        """Eq. 5-10: the terms trained on, and with `measure_all` those of weight 0 too."""
+        """Eq. 5-10: the terms trained on, and with `measure_all` those of weight 0 too. `pairs`:
+        how many are self pairs in the global batch."""
         weights = self.config.losses
         terms = weights.present if measure_all else weights.trained
         terms = [term for term in terms if self.judging.can_measure(term)]
@@ -247,7 +230,7 @@ class NorStage(Stage):
                 is_self,
                 self.judging.read_truth(original, target, terms, known),
                 terms=terms,
-                global_count=self.backend.all_reduce_sum(is_self.sum().float()),
+                global_count=pairs,
                 world_size=self.backend.world_size,
             )
 
@@ -281,11 +264,10 @@ class NorStage(Stage):
         norm = optimizer.descend(loss)
         return {} if norm is None else {"grad_norm": norm}
 
-    def to_device(self, images: Tensor) -> Tensor:
-        """Pictures on the backend's device, in the configured memory format."""
+    def to_device(self, pixels: Tensor) -> Tensor:
+        """A batch's pictures as images on the backend's device, in the configured memory format."""
         layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
-        images = images.to(self.backend.device, non_blocking=True)
-        return images.contiguous(memory_format=layout)
+        return unpack_images(pixels, self.backend.device, layout=layout)
 
     def count_operations(self) -> float:
         return count_operations(self.config)

@@ -37,8 +37,9 @@ def measure_shares(config: NorConfig) -> dict[str, Any]:
             with backend.autocast():
                 normalized = stage.generator(original, target)
             losses = stage.judge(
-                original, target, normalized, is_self, known=None, measure_all=True
-            )
+                original, target, normalized, is_self, known=None, measure_all=True,
+                pairs=backend.all_reduce_sum(is_self.sum().float()),
+            )  # fmt: skip
             if weights.adv is not None:
                 losses["adv"] = stage.ask_discriminator(normalized)
             shares = gradient_shares(losses, weights, normalized)
