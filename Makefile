@@ -13,7 +13,7 @@ help:
 	touch $@
 
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2 -m 'not gpu'
+	$(BIN)/python -m pytest -n 3 -m 'not gpu'
 
 test-fast: .venv/installed
 	$(BIN)/python -m pytest

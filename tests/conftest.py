@@ -17,7 +17,7 @@ LONGEST = ("slurm", "tune", "quickstart", "training")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """`pytest -n 2`: tests are handed out by groups, in the order below."""
+    """`pytest -n 3`: tests are handed out by groups, in the order below."""
     if config.getoption("numprocesses", None):
         config.option.dist, config.option.loadscopereorder = "loadgroup", False
 
