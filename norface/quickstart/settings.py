@@ -49,7 +49,7 @@ class QuickstartConfig(Config):
 NORMALIZER: dict[str, Any] = {
     "self_pair": 0.05,
     "clip_pair": 0.85,
-    "intensity_noise": 0.05,
+    "intensity_noise": 0.1,
     "trainer": {
         "batch_per_rank": 8,
         "log_every_steps": 50,

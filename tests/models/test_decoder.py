@@ -88,12 +88,13 @@ def test_each_token_moves_and_paints_its_own_pixels():
     tokens = torch.randn(2, 4, 4)
     assert (decoder(tokens, target) - target).abs().mean() < 0.03
     with torch.no_grad():
-        decoder.tell.weight.zero_()
-        # Cover of the pixel in row 1, column 2 of a patch: by the first number of its token.
-        decoder.tell.weight[5 * 16 + 1 * 4 + 2, 0] = 100.0
-        decoder.tell.bias[2 * 16 : 3 * 16] = 0.5
+        decoder.maps.zero_()
+        # Cover of the pixel in row 1, column 2 of the last patch: by the first number of its token.
+        # The map of another place does not know it.
+        decoder.maps[3, 0, 5 * 16 + 1 * 4 + 2] = 100.0
+        decoder.bias[..., 2 * 16 : 3 * 16] = 0.5
     tokens = torch.zeros(2, 4, 4)
-    tokens[0, 3, 0] = 1.0
+    tokens[0, 2:, 0] = 1.0
     # What a bare HIDDEN covers, everywhere; and one pixel of the last patch.
     bare = decoder(torch.zeros(2, 4, 4), target)
     painted = decoder(tokens, target)
