@@ -34,7 +34,7 @@ class DecoderConfig(Config):
     """picture = the last maps are the picture, as in the paper. The others say how the target's
     picture moves and where it is painted over: for budgets of minutes, which see too few pictures
     to learn to draw. target = the maps say it; then `channels` may stop short of the picture's
-    side. patches = each token says it of its own pixels, by the linear map of its place, with no
+    side. patches = each token says it of its own pixels, by the small MLP of its place, with no
     convolution at all (`channels` is []): that learns fastest where pixels say what is wanted
     (`clip_pair`)."""
     paint: Literal["coarse", "finest"] = "coarse"
@@ -109,11 +109,24 @@ def paint_over(target: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
     return (1 - cover) * moved + cover * torch.tanh(told[:, 2:5])
 
 
+class PlaceLinear(nn.Module):
+    """(P, N, L) => (P, N, M): each of P places has a linear map of its own."""
+
+    def __init__(self, places: int, inputs: int, outputs: int):
+        super().__init__()
+        bound = 1 / inputs**0.5
+        self.weight = nn.Parameter(torch.empty(places, inputs, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(places, 1, outputs).uniform_(-bound, bound))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
 class PatchDecoder(nn.Module):
     """D_f of `output: patches`: e_n (N, P, L), P = grid^2, and I_t => I_n, each token its pixels.
 
-    Every place of the aligned face has a linear map of its own: one map for all would have to tell
-    eyes from mouths by the L numbers of a token that also say what they do.
+    Every place of the aligned face has a small MLP of its own (hidden width 2 L): one for all would
+    have to tell eyes from mouths by the L numbers of a token that also say what they do.
     A fresh one leaves the target as it is, but for a hint of movement and paint.
     """
 
@@ -121,15 +134,17 @@ class PatchDecoder(nn.Module):
         super().__init__()
         self.grid, self.patch = grid, patch
         self.gradient_checkpointing = False
-        self.maps = nn.Parameter(torch.empty(grid**2, width, 6 * patch**2))
-        self.bias = nn.Parameter(torch.zeros(grid**2, 1, 6 * patch**2))
-        nn.init.normal_(self.maps, std=0.02 / width**0.5)
+        hidden = 2 * width
+        self.enter = PlaceLinear(grid**2, width, hidden)
+        self.tell = PlaceLinear(grid**2, hidden, 6 * patch**2)
+        nn.init.normal_(self.tell.weight, std=0.02 / hidden**0.5)
+        nn.init.zeros_(self.tell.bias)
         with torch.no_grad():
-            self.bias[..., 5 * patch**2 :] = HIDDEN
+            self.tell.bias[..., 5 * patch**2 :] = HIDDEN
 
     def forward(self, tokens: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """e_n (N, P, L) and I_t (N, 3, S, S), S = grid * patch => (N, 3, S, S)."""
-        told = (tokens.transpose(0, 1) @ self.maps + self.bias).transpose(0, 1)
+        told = self.tell(F.gelu(self.enter(tokens.transpose(0, 1)))).transpose(0, 1)
         told = told.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
         return paint_over(target, F.pixel_shuffle(told, self.patch))
 

@@ -88,13 +88,16 @@ def test_each_token_moves_and_paints_its_own_pixels():
     tokens = torch.randn(2, 4, 4)
     assert (decoder(tokens, target) - target).abs().mean() < 0.03
     with torch.no_grad():
-        decoder.maps.zero_()
+        for layer in (decoder.enter, decoder.tell):
+            layer.weight.zero_()
+        decoder.enter.bias.zero_()
         # Cover of the pixel in row 1, column 2 of the last patch: by the first number of its token.
-        # The map of another place does not know it.
-        decoder.maps[3, 0, 5 * 16 + 1 * 4 + 2] = 100.0
-        decoder.bias[..., 2 * 16 : 3 * 16] = 0.5
+        # The maps of another place do not know it.
+        decoder.enter.weight[3, 0, 7] = 1.0
+        decoder.tell.weight[3, 7, 5 * 16 + 1 * 4 + 2] = 10.0
+        decoder.tell.bias[..., 2 * 16 : 3 * 16] = 0.5
     tokens = torch.zeros(2, 4, 4)
-    tokens[0, 2:, 0] = 1.0
+    tokens[0, 2:, 0] = 10.0
     # What a bare HIDDEN covers, everywhere; and one pixel of the last patch.
     bare = decoder(torch.zeros(2, 4, 4), target)
     painted = decoder(tokens, target)
