@@ -55,7 +55,10 @@ class AccelerateBackend(RankedBackend):
             and any(weight.requires_grad for weight in part.parameters())
             for part in model.modules()
         )
-        prepared = self._accelerator.prepare_model(model)
+        with warnings.catch_warnings():
+            # Newer versions of torch call it forward_sync_buffers; 2.11 knows only this name.
+            warnings.filterwarnings("ignore", message=".*broadcast_buffers")
+            prepared = self._accelerator.prepare_model(model)
         if self.world_size > 2 and self.device.type == "cpu":
             prepared.register_comm_hook(None, average_each_gradient)
         return prepared
