@@ -5,9 +5,10 @@
 
 Decoding JPEG is what a loader of small faces spends its time on. A kept picture takes 3 x side x
 side bytes (196 kB at 256 pixels): a corpus of 200,000 faces 40 GB. The file of a folder of shards
-grows with what is read, and is named by the hash of its index: what was written again is decoded
-again. Processes of one machine share it. Which pictures are there is forgotten when the machine
-starts anew, as a crash may lose some of them. Nothing is ever removed: a person empties the folder.
+grows with what is read, and is named by place, time and contents of its index: what was written
+again is decoded again. Processes of one machine share it. Which pictures are there is forgotten
+when the machine starts anew, as a crash may lose some of them. Nothing is ever removed: a person
+empties the folder.
 """
 
 from __future__ import annotations
@@ -36,12 +37,18 @@ def open_decoded(place: str | Path, folders: Sequence[Path], side: int) -> list[
     return [
         DecodedPictures(
             Path(place),
-            name=hashlib.sha256(index.read_bytes()).hexdigest()[:16],
+            name=_name_of(index),
             samples=pq.read_metadata(index).num_rows,
             side=side,
         )
         for index in indexes
     ]
+
+
+def _name_of(index: Path) -> str:
+    # An index knows keys and sizes, not pixels: pictures of other shards could have the same ones.
+    place = f"{index.resolve()} {index.stat().st_mtime_ns} "
+    return hashlib.sha256(place.encode() + index.read_bytes()).hexdigest()[:16]
 
 
 class DecodedPictures:
