@@ -14,6 +14,8 @@ torch.set_num_threads(1)
 HERE = Path(__file__).parent
 LONGEST = ("slurm", "tune", "quickstart", "training")
 "Folders whose tests start first, so that no worker is left alone with them at the end."
+CLUSTERS = {"test_pretrain_nor": 1, "test_job_scripts": 1}
+"Which of two Slurm clusters, each one worker's, a file of tests runs on; else the other."
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -28,8 +30,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def folder_of(item: pytest.Item) -> str:
         return item.path.relative_to(HERE).parts[0]
 
+    def group_of(item: pytest.Item) -> str:
+        if folder_of(item) == "slurm":
+            return f"slurm {CLUSTERS.get(item.path.stem, 2)}"
+        return str(item.path.relative_to(HERE))
+
     for item in items:
-        group = "slurm" if folder_of(item) == "slurm" else str(item.path.relative_to(HERE))
-        item.add_marker(pytest.mark.xdist_group(group))
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
     order = {folder: place for place, folder in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(folder_of(item), len(order)))

@@ -75,8 +75,13 @@ class FacialDecoder(nn.Module):
         if self.painter is None:
             self.leave = nn.Conv2d(last, 3, 3, padding=1)
 
-    def forward(self, tokens: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """e_n (N, P, L) and I_t (N, 3, S, S) => (N, 3, S, S); `output: picture` ignores I_t."""
+    def forward(
+        self, tokens: torch.Tensor, target: torch.Tensor, original: torch.Tensor
+    ) -> torch.Tensor:
+        """e_n (N, P, L) and I_t (N, 3, S, S) => (N, 3, S, S).
+
+        `output: picture` ignores I_t; both ignore e_o, `original`, which a PatchDecoder sees.
+        """
         # Tokens lie channels last already, so this view needs no copy.
         maps = self.enter(tokens.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2))
         seen = []
@@ -135,16 +140,19 @@ class PatchDecoder(nn.Module):
         self.grid, self.patch = grid, patch
         self.gradient_checkpointing = False
         hidden = 2 * width
-        self.enter = PlaceLinear(grid**2, width, hidden)
+        self.enter = PlaceLinear(grid**2, 2 * width, hidden)
         self.tell = PlaceLinear(grid**2, hidden, 6 * patch**2)
         nn.init.normal_(self.tell.weight, std=0.02 / hidden**0.5)
         nn.init.zeros_(self.tell.bias)
         with torch.no_grad():
             self.tell.bias[..., 5 * patch**2 :] = HIDDEN
 
-    def forward(self, tokens: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """e_n (N, P, L) and I_t (N, 3, S, S), S = grid * patch => (N, 3, S, S)."""
-        told = self.tell(F.gelu(self.enter(tokens.transpose(0, 1)))).transpose(0, 1)
+    def forward(
+        self, tokens: torch.Tensor, target: torch.Tensor, original: torch.Tensor
+    ) -> torch.Tensor:
+        """e_n, I_t (N, 3, S, S), S = grid * patch, and e_o; e (N, P, L) => (N, 3, S, S)."""
+        seen = torch.cat([tokens, original], 2).transpose(0, 1)
+        told = self.tell(F.gelu(self.enter(seen))).transpose(0, 1)
         told = told.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
         return paint_over(target, F.pixel_shuffle(told, self.patch))
 

@@ -145,7 +145,7 @@ class Normalizer(nn.Module):
         self, original: torch.Tensor, target: torch.Tensor, picture: torch.Tensor
     ) -> torch.Tensor:
         """e_o, e_t (N, P, L) and I_t (N, 3, S, S) => I_n (N, 3, S, S), -1..1, float32."""
-        return self.decoder(self.merging(original, target), picture).float()
+        return self.decoder(self.merging(original, target), picture, original).float()
 
 
 class GeneratorCard(Config):

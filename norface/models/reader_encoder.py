@@ -116,9 +116,12 @@ class ReaderEncoder(nn.Module):
         """images (N, 3, S, S), -1..1 => tokens (N, P, L) of nothing but the intensities.
 
         Each place has its own linear map of them: a brow is not moved by what moves the mouth.
-        noise (N, 17), in fifths of the scale, is added to what was read.
+        They are the mean of what is read from the picture and from its mirror image, which errs
+        less. noise (N, 17), in fifths of the scale, is added to it.
         """
-        _, _, intensity = self.read(resize_images(images, self.config.side))
+        images = resize_images(images, self.config.side)
+        _, _, intensity = self.read(torch.cat([images, images.flip(3)]))
+        intensity = torch.stack(intensity.chunk(2)).mean(0)
         if noise is not None:
             intensity = intensity + noise
         told = torch.einsum("nu,pul->npl", self.PER_SPREAD * intensity, self.action)

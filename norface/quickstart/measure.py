@@ -131,22 +131,26 @@ def measure_error(faces: Faces, target: np.ndarray) -> float:
     return ours / theirs
 
 
-def choose_targets(index: ShardIndex, count: int) -> list[str]:
-    """Keys of neutral pictures, of `count` persons of synthetic shards.
+def measure_oddness(shown: FaceParameters) -> float:
+    """|yaw| + |pitch| + |roll| + |azimuth of the light| / 4, degrees: little for a good target."""
+    return sum(map(abs, shown.pose)) + abs(shown.light.azimuth) / 4
 
-    Those come first that look most straight into the camera and are lit most from the front: by
-    |yaw| + |pitch| + |roll| + |azimuth of the light| / 4, in degrees.
-    """
+
+def choose_person(first: int, count: int, *, seed: int, clip_frames: int) -> int:
+    """Number, within F_nor's pool, of the person whose clip begins with the least oddness, among
+    `count` from number `first` on. Nothing is rendered."""
+    rest = {
+        number: measure_oddness(draw_parameters("normalizer", number, 0, seed, clip_frames))
+        for number in range(first, first + count)
+    }
+    return min(rest, key=rest.__getitem__)
+
+
+def choose_target(index: ShardIndex) -> str:
+    """Key of the picture at rest, of synthetic shards, with the least oddness; the first such."""
     resting = np.flatnonzero((index.labels("intensity", UNITS) == 0).all(axis=1))
-    oddness = {}
-    for row in resting:
-        shown = parameters_of(index.read_record(int(row)))
-        oddness[int(row)] = sum(map(abs, shown.pose)) + abs(shown.light.azimuth) / 4
-    keys: dict[str, str] = {}
-    subjects = index.table["subject"].astype(str)
-    for place in sorted(oddness, key=lambda place: (oddness[place], place)):
-        keys.setdefault(subjects[place], index.key_of(place))
-    return list(keys.values())[:count]
+    row = min(resting, key=lambda row: measure_oddness(parameters_of(index.read_record(int(row)))))
+    return index.key_of(int(row))
 
 
 def target_parameters(index: ShardIndex, key: str) -> FaceParameters:

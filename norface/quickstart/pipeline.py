@@ -1,6 +1,6 @@
 """The steps of `norface quickstart`, one after the other, each skipped where it is done already.
 
-ROOT/shards/normalizer, .../targets           rendered persons of F_nor; clips of candidate targets
+ROOT/shards/normalizer, .../target            rendered persons of F_nor; a clip of the target
 ROOT/shards/folds                             rendered persons of the three folds
 ROOT/normalized/TARGET/GENERATOR, .../truth   the folds' faces as the target; and the true ones
 ROOT/nor, ROOT/crossval                       the runs; ROOT/mlflow.db has both
@@ -28,7 +28,8 @@ from norface.images import make_grid, write_png
 from norface.normalize import normalize_shards
 from norface.quickstart.measure import (
     Faces,
-    choose_targets,
+    choose_person,
+    choose_target,
     measure_error,
     measure_expression,
     measure_looks,
@@ -45,8 +46,8 @@ from norface.training.run import run_stage
 from norface.training.stages.nor import NorStage
 from norface.training.stages.nor_config import NorConfig
 
-POOLS = ("normalizer", "targets", "folds")
-"Folders of shards; the persons of `targets` come after those of `normalizer` in its pool."
+POOLS = ("normalizer", "target", "folds")
+"Folders of shards; the person of `target` comes after those of `normalizer` in its pool."
 SUMMARY_FILE, COSTS_FILE = "summary.json", "costs.json"
 FACES_FILE, FEATURES_FILE = "faces.png", "critic_features.npz"
 F1_OF = {
@@ -147,18 +148,19 @@ class Quickstart:
             self.shards["normalizer"], pool="normalizer",
             subjects=people, frames=config.normalizer_frames, **common,
         )  # fmt: skip
+        target = choose_person(people, config.targets, seed=config.seed, clip_frames=clip)
         write_corpus(
-            self.shards["targets"], pool="normalizer", first_subject=people,
-            subjects=config.targets, frames=clip, clip_frames=clip, **common,
+            self.shards["target"], pool="normalizer", first_subject=target,
+            subjects=1, frames=clip, clip_frames=clip, **common,
         )  # fmt: skip
         write_corpus(
             self.shards["folds"], pool="folds",
             subjects=config.subjects, frames=config.frames, **common,
         )  # fmt: skip
 
-    def candidates(self) -> list[str]:
-        """Keys of the candidate target faces; the first is the target."""
-        return choose_targets(ShardIndex.open(self.shards["targets"]), self.config.targets)
+    def target_key(self) -> str:
+        """Key of the target face."""
+        return choose_target(ShardIndex.open(self.shards["target"]))
 
     def train_normalizer(self) -> Path:
         """Train F_nor; returns its generator."""
@@ -167,8 +169,8 @@ class Quickstart:
             "name": "nor",
             "root": self.root,
             "seed": self.config.seed,
-            "data": {"shards": [self.shards["normalizer"], self.shards["targets"]]},
-            "target_pool": {"keys": self.candidates()},
+            "data": {"shards": [self.shards["normalizer"], self.shards["target"]]},
+            "target_pool": {"keys": [self.target_key()]},
             "trainer": {**NORMALIZER["trainer"], "images": self.config.normalizer_images},
             "samples": {"originals": self.shards["folds"], "truth": self.write_truth()},
             "tracking": self.config.tracking,
@@ -180,9 +182,9 @@ class Quickstart:
         """The folds' faces rendered as the target: the true normalized faces."""
         return write_truth(
             self.shards["folds"],
-            self.candidates()[0],
+            self.target_key(),
             self.root / "normalized",
-            target_shards=self.shards["targets"],
+            target_shards=self.shards["target"],
             workers=self.config.workers,
         )
 
@@ -192,8 +194,8 @@ class Quickstart:
             generator,
             self.shards["folds"],
             self.root / "normalized",
-            target_key=self.candidates()[0],
-            target_shards=self.shards["targets"],
+            target_key=self.target_key(),
+            target_shards=self.shards["target"],
         )
         return normalized, self.write_truth()
 
@@ -201,8 +203,8 @@ class Quickstart:
         """Figures of the normalization, and faces.png to look at."""
         originals = ShardIndex.open(self.shards["folds"])
         faces = read_faces(originals, ShardIndex.open(normalized), ShardIndex.open(truth))
-        people = ShardIndex.open(self.shards["targets"])
-        key = self.candidates()[0]
+        people = ShardIndex.open(self.shards["target"])
+        key = self.target_key()
         target = people.read_pixels(people.row_of(key))
         figures = measure_looks(faces, target)
         figures |= measure_expression(

@@ -27,10 +27,10 @@ class QuickstartConfig(Config):
     "Persons that F_nor is trained on; no fold contains them."
     normalizer_frames: int = Field(24, ge=2)
     "Pictures of each."
-    targets: int = Field(2, ge=1)
-    "More persons, each in a clip that begins at rest: that face is a candidate target."
-    target_frames: int = Field(800, ge=2)
-    "Frames of each clip."
+    targets: int = Field(8, ge=1)
+    "More persons, of whom the one who looks most straight into the camera becomes the target."
+    target_frames: int = Field(1600, ge=2)
+    "Frames of the target's clip, which begins at rest."
     subjects: int = Field(36, ge=9)
     "Persons of the three folds."
     frames: int = Field(24, ge=4)

@@ -36,7 +36,7 @@ def test_parts_of_the_generator_add_up_to_the_whole():
     network = Normalizer(NormalizerConfig.model_validate(TINY)).train()
     encoder = measure_cost("E_s", network.encoder, (3, 16, 16))
     merging = measure_cost("EMM", network.merging, (16, 16), (16, 16))
-    decoder = measure_cost("D_f", network.decoder, (16, 16), (3, 16, 16))
+    decoder = measure_cost("D_f", network.decoder, (16, 16), (3, 16, 16), (16, 16))
     whole = measure_cost("F_nor", network, (3, 16, 16), (3, 16, 16))
     added = add_costs("F_nor", [encoder, encoder, merging, decoder])
     assert (added.parameters, added.trained, added.forward) == (

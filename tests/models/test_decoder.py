@@ -47,7 +47,9 @@ def test_finest_paint_can_say_something_else_at_every_cell_of_the_last_map():
         with torch.no_grad():
             decoder.painter.paint.bias[3] = 30.0
             decoder.painter.paint.weight.mul_(20)
-        picture = decoder(torch.randn(1, 16, 8), torch.zeros(1, 3, 32, 32)).detach()
+        picture = decoder(
+            torch.randn(1, 16, 8), torch.zeros(1, 3, 32, 32), torch.zeros(1, 16, 8)
+        ).detach()
         # The side is 32 and the last map 16: what is finer than that is interpolated.
         smooth = torch.nn.functional.interpolate(
             torch.nn.functional.avg_pool2d(picture, 4), (32, 32), mode="bilinear"
@@ -69,7 +71,9 @@ def test_full_cover_hides_the_target():
 def test_the_papers_output_ignores_the_targets_picture():
     decoder = FacialDecoder(DecoderConfig(channels=[8, 8, 4]), width=8, grid=4).eval()
     tokens = torch.randn(2, 16, 8)
-    first, second = (decoder(tokens, torch.full((2, 3, 16, 16), v)) for v in (-1.0, 1.0))
+    first, second = (
+        decoder(tokens, torch.full((2, 3, 16, 16), v), v * tokens) for v in (-1.0, 1.0)
+    )
     assert torch.equal(first, second) and first.shape == (2, 3, 16, 16)
 
 
@@ -86,7 +90,7 @@ def test_each_token_moves_and_paints_its_own_pixels():
     decoder = PatchDecoder(width=4, grid=2, patch=4)
     target = torch.rand(2, 3, 8, 8) * 2 - 1
     tokens = torch.randn(2, 4, 4)
-    assert (decoder(tokens, target) - target).abs().mean() < 0.03
+    assert (decoder(tokens, target, tokens) - target).abs().mean() < 0.03
     with torch.no_grad():
         for layer in (decoder.enter, decoder.tell):
             layer.weight.zero_()
@@ -99,14 +103,18 @@ def test_each_token_moves_and_paints_its_own_pixels():
     tokens = torch.zeros(2, 4, 4)
     tokens[0, 2:, 0] = 10.0
     # What a bare HIDDEN covers, everywhere; and one pixel of the last patch.
-    bare = decoder(torch.zeros(2, 4, 4), target)
-    painted = decoder(tokens, target)
+    bare = decoder(torch.zeros(2, 4, 4), target, tokens)
+    painted = decoder(tokens, target, torch.zeros(2, 4, 4))
     place = torch.zeros(8, 8, dtype=torch.bool)
     place[4 + 1, 4 + 2] = True
     paint = torch.tanh(torch.tensor([0.5, 0.0, 0.0]))
     torch.testing.assert_close(painted[0][:, place].squeeze(), paint)
     assert torch.equal(painted[0][:, ~place], bare[0][:, ~place])
     assert torch.equal(painted[1], bare[1])
+    # Of the original's tokens it sees the same place, too.
+    with torch.no_grad():
+        decoder.enter.weight[3, [0, 4], 7] = torch.tensor([0.0, 1.0])
+    assert torch.equal(decoder(torch.zeros(2, 4, 4), target, tokens), painted)
 
 
 def test_patches_have_no_channels_and_the_other_outputs_have():

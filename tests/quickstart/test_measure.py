@@ -8,13 +8,14 @@ import pytest
 from norface.data.shards import ShardIndex
 from norface.quickstart.measure import (
     Faces,
-    choose_targets,
+    choose_person,
+    choose_target,
     measure_error,
     measure_expression,
     read_faces,
     target_parameters,
 )
-from norface.synthetic.corpus import parameters_of, write_corpus, write_truth
+from norface.synthetic.corpus import draw_parameters, parameters_of, write_corpus, write_truth
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def people(tmp_path_factory):
     folder = tmp_path_factory.mktemp("people")
     write_corpus(folder, pool="normalizer", subjects=8, frames=12, side=32)
     index = ShardIndex.open(folder)
-    return index, choose_targets(index, 3)
+    return index, choose_target(index)
 
 
 @pytest.fixture(scope="module")
@@ -33,26 +34,37 @@ def faces(people, tmp_path_factory):
     originals = ShardIndex.open(
         write_corpus(folder / "shards", pool="folds", subjects=12, frames=8, side=32)
     )
-    index, keys = people
+    index, key = people
     made = write_truth(
-        folder / "shards", keys[0], folder / "normalized", target_shards=index.folders[0]
+        folder / "shards", key, folder / "normalized", target_shards=index.folders[0]
     )
     truth = ShardIndex.open(made)
     return read_faces(originals, truth, truth)
 
 
-def test_targets_are_neutral_pictures_of_different_persons_the_most_frontal_first(people):
-    index, keys = people
-    shown = [parameters_of(index.read_record(index.row_of(key))) for key in keys]
-    assert all(sum(one.intensity.values()) == 0 for one in shown)
-    assert len({one.identity_seed for one in shown}) == 3
-    oddness = [sum(map(abs, s.pose)) + abs(s.light.azimuth) / 4 for s in shown]
-    assert oddness == sorted(oddness)
+def look_away(shown):
+    return sum(map(abs, shown.pose)) + abs(shown.light.azimuth) / 4
+
+
+def test_the_target_is_the_picture_at_rest_that_looks_and_is_lit_most_from_the_front(people):
+    index, key = people
+    shown = [parameters_of(index.read_record(row)) for row in range(len(index))]
+    resting = [one for one in shown if not sum(one.intensity.values())]
+    assert 1 < len(resting) < len(shown)
+    chosen = parameters_of(index.read_record(index.row_of(key)))
+    assert look_away(chosen) == min(map(look_away, resting))
+
+
+def test_the_person_is_the_one_whose_clip_begins_that_way():
+    chosen = choose_person(20, 6, seed=3, clip_frames=40)
+    starts = {n: look_away(draw_parameters("normalizer", n, 0, 3, 40)) for n in range(20, 26)}
+    assert starts[chosen] == min(starts.values())
+    assert choose_person(20, 1, seed=3, clip_frames=40) == 20
 
 
 def test_error_ratio_is_0_for_the_truth_and_1_for_the_bare_target(people, faces):
-    index, keys = people
-    target = index.read_pixels(index.row_of(keys[0]))
+    index, key = people
+    target = index.read_pixels(index.row_of(key))
     assert measure_error(faces, target) == 0
     bare = np.broadcast_to(target, faces.truth.shape)
     assert measure_error(faces._replace(normalized=bare), target) == 1
@@ -63,8 +75,8 @@ def test_error_ratio_is_0_for_the_truth_and_1_for_the_bare_target(people, faces)
 
 @pytest.mark.slow
 def test_expression_is_read_from_the_truth_and_not_from_faces_in_the_wrong_order(people, faces):
-    index, keys = people
-    target = target_parameters(index, keys[0])
+    index, key = people
+    target = target_parameters(index, key)
     shuffled = np.random.default_rng(0).permutation(len(faces.truth))
     wrong = faces._replace(normalized=faces.truth[shuffled])
     found = measure_expression(wrong, target, renders=160, seed=0)
@@ -81,5 +93,5 @@ def test_faces_come_in_the_order_of_the_originals(faces):
 
 
 def test_the_target_is_rendered_from_what_its_key_says(people):
-    index, keys = people
-    assert dataclasses.replace(target_parameters(index, keys[0]), intensity={}).asymmetry == {}
+    index, key = people
+    assert dataclasses.replace(target_parameters(index, key), intensity={}).asymmetry == {}

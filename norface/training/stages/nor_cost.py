@@ -20,7 +20,7 @@ def describe_cost(generator: Normalizer, discriminator: Discriminator) -> str:
     encoder = measure_cost("E_s (one face)", generator.encoder, picture)
     rest = [
         measure_cost("EMM", generator.merging, tokens, tokens),
-        measure_cost("D_f", generator.decoder, tokens, picture),
+        measure_cost("D_f", generator.decoder, tokens, picture, tokens),
     ]
     whole = add_costs("F_nor = 2 E_s + EMM + D_f", [encoder, encoder, *rest])
     judge = measure_cost("D_res (one face)", discriminator, picture)
