@@ -147,10 +147,14 @@ def choose_person(first: int, count: int, *, seed: int, clip_frames: int) -> int
 
 
 def choose_target(index: ShardIndex) -> str:
-    """Key of the picture at rest, of synthetic shards, with the least oddness; the first such."""
+    """Key of the picture at rest, of synthetic shards of one clip, whose pose is the usual one.
+
+    A target that looks another way than its clip would be moved there in every picture.
+    """
+    poses = np.array([index.read_record(row).pose for row in range(len(index))])
     resting = np.flatnonzero((index.labels("intensity", UNITS) == 0).all(axis=1))
-    row = min(resting, key=lambda row: measure_oddness(parameters_of(index.read_record(int(row)))))
-    return index.key_of(int(row))
+    away = np.abs(poses - poses.mean(axis=0)).sum(axis=1)
+    return index.key_of(int(resting[away[resting].argmin()]))
 
 
 def target_parameters(index: ShardIndex, key: str) -> FaceParameters:

@@ -15,6 +15,7 @@ from norface.errors import ConfigError, CorpusError
 from norface.models.classifier import load_classifier
 from norface.models.encoder_files import save_encoder
 from norface.models.vit import FaceEncoder, VitConfig
+from norface.training.run import run_stage
 from norface.training.stages.cla import ClaStage
 from norface.training.stages.cla_folds import find_sets, name_folds, open_folds
 
@@ -204,3 +205,23 @@ def test_names_of_folds_without_shards_are_those_with_them(corpus):
     assert name_folds(FoldChoice(folds="bp4d")) == ["test=part1", "test=part2", "test=part3"]
     assert name_folds(FoldChoice(folds="official")) == ["test=test"]
     assert name_folds(FoldChoice(folds="corpora")) is None
+
+
+def test_pictures_kept_decoded_train_the_same_classifier_from_both_streams(
+    corpus, make_config, tmp_path
+):
+    normalized = f"data.normalized=[{corpus / 'normalized'}]"
+    kept = f"data.decoded_folder={tmp_path / 'kept'}"
+    runs = [
+        run_stage(ClaStage, make_config(f"name={name}", normalized, "epochs=2", *words))
+        for name, words in {
+            "plain": ["data.cache=false"],
+            "filled": ["data.cache=false", kept],
+            "read": ["data.cache=false", kept],
+        }.items()
+    ]
+    files = list((tmp_path / "kept").iterdir())
+    # Originals and normalized faces, each with what says which are there.
+    assert len({file.name.split(".")[0] for file in files}) == 2
+    weights = [(folder / "classifier.safetensors").read_bytes() for folder in runs]
+    assert weights[0] == weights[1] == weights[2]
