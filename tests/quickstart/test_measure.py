@@ -15,7 +15,7 @@ from norface.quickstart.measure import (
     read_faces,
     target_parameters,
 )
-from norface.synthetic.corpus import draw_parameters, parameters_of, write_corpus, write_truth
+from norface.synthetic.corpus import draw_parameters, write_corpus, write_truth
 
 
 @pytest.fixture(scope="module")
