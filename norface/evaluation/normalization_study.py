@@ -36,7 +36,7 @@ from norface.evaluation.normalization_faces import (
     truth_errors,
 )
 from norface.evaluation.paired_tests import compare_pairs
-from norface.evaluation.unit_readers import SYNTHETIC, ReaderName, choose_reader, load_judge
+from norface.evaluation.unit_readers import SYNTHETIC, ReaderName, choose_reader, load_packaged
 from norface.models.face_networks import IdentityNetwork
 
 ORIGINALS = "originals"
@@ -115,7 +115,7 @@ def choose_judges(
     """The judges, their names by what they judge, and what is left out and why."""
     reader = choose_reader(config.reader, corpora)
     about, notes = {"reader": reader.name}, []
-    packaged = load_judge("judge-identity.safetensors") if corpora == {SYNTHETIC} else None
+    packaged = load_packaged("judge-identity.safetensors") if corpora == {SYNTHETIC} else None
     assert packaged is None or isinstance(packaged, IdentityNetwork)
     parts: dict[str, Any] = {"identity": packaged, "features": packaged and packaged.trunk}
     kinds = {"identity": "identity", "features": "perceptual", "expression": "expression"}

@@ -105,7 +105,7 @@ class PackagedReader(UnitReader):
     units = tuple(ACTION_UNITS)
 
     def __init__(self) -> None:
-        network = load_judge("judge-reader.safetensors")
+        network = load_packaged("judge-reader.safetensors")
         assert isinstance(network, FaceReader)
         self.network = network
 
@@ -159,8 +159,8 @@ def pose_of(points: np.ndarray) -> np.ndarray:
     return np.degrees(np.stack([yaw, np.radians(RESTING_PITCH) - pitch, roll], axis=1))
 
 
-def load_judge(name: str) -> FaceReader | IdentityNetwork:
-    """A packaged network that measures: of another seed than those in the losses.
+def load_packaged(name: str) -> FaceReader | IdentityNetwork:
+    """A network that ships. Those named judge-* measure: of another seed than those in the losses.
 
     Raises WeightsError for a file that is missing or is not what SHA256SUMS promises.
     """

@@ -17,7 +17,7 @@ from norface.evaluation.normalization import (
     spread_cut,
 )
 from norface.evaluation.target_reader import read_intensity, train_target_reader
-from norface.evaluation.unit_readers import load_judge
+from norface.evaluation.unit_readers import load_packaged
 from norface.images import to_image
 from norface.models.face_networks import FaceReader, IdentityNetwork
 from norface.synthetic.corpus import draw_parameters, normalized_truth, parameters_of, render_batch
@@ -82,8 +82,8 @@ def read_yaw(network: FaceReader, pixels: np.ndarray) -> np.ndarray:
 def measure_looks(faces: Faces, target: np.ndarray) -> dict[str, float]:
     """{"nearer_to_target", "yaw_spread_cut"}, by judges that no loss used; target (S, S, 3)."""
     identity, reader = (
-        load_judge("judge-identity.safetensors"),
-        load_judge("judge-reader.safetensors"),
+        load_packaged("judge-identity.safetensors"),
+        load_packaged("judge-reader.safetensors"),
     )
     assert isinstance(identity, IdentityNetwork) and isinstance(reader, FaceReader)
     own = average_persons(embed(identity, faces.original), faces.person)
@@ -136,14 +136,30 @@ def measure_oddness(shown: FaceParameters) -> float:
     return sum(map(abs, shown.pose)) + abs(shown.light.azimuth) / 4
 
 
-def choose_person(first: int, count: int, *, seed: int, clip_frames: int) -> int:
-    """Number, within F_nor's pool, of the person whose clip begins with the least oddness, among
-    `count` from number `first` on. Nothing is rendered."""
-    rest = {
-        number: measure_oddness(draw_parameters("normalizer", number, 0, seed, clip_frames))
-        for number in range(first, first + count)
-    }
-    return min(rest, key=rest.__getitem__)
+def choose_person(
+    first: int, count: int, *, seed: int, clip_frames: int, frames: int = 100, side: int = 64
+) -> int:
+    """Number, within F_nor's pool, of the person who becomes the target, among `count` from number
+    `first` on.
+
+    Of the half whose clips begin with the least oddness, the one in whose first `frames` frames the
+    packaged reader sees most action, by the mean spread of its intensities: what it hardly sees on
+    the target, F_nor would draw too strongly.
+    """
+    draw = lambda number, frame: draw_parameters("normalizer", number, frame, seed, clip_frames)
+    numbers = range(first, first + count)
+    frontal = sorted(numbers, key=lambda number: measure_oddness(draw(number, 0)))
+    frontal = frontal[: (count + 1) // 2]
+    if len(frontal) == 1:
+        return frontal[0]
+    reader = load_packaged("reader.safetensors")
+    spread = {}
+    for number in frontal:
+        shown = [draw(number, frame) for frame in range(min(frames, clip_frames))]
+        answers = run_batches(reader, render_batch(shown, side))
+        seen = torch.cat([answer["intensity"] for answer in answers])
+        spread[number] = float(seen[:, REPORTED].std(dim=0).mean())
+    return max(spread, key=spread.__getitem__)
 
 
 def choose_target(index: ShardIndex) -> str:

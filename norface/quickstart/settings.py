@@ -28,7 +28,8 @@ class QuickstartConfig(Config):
     normalizer_frames: int = Field(24, ge=2)
     "Pictures of each."
     targets: int = Field(8, ge=1)
-    "More persons, of whom the one who looks most straight into the camera becomes the target."
+    """More persons, of whom one becomes the target: who looks most straight into the camera, and
+    whose action the reader sees best."""
     target_frames: int = Field(1600, ge=2)
     "Frames of the target's clip, which begins at rest."
     subjects: int = Field(36, ge=9)
