@@ -99,19 +99,31 @@ class Normalizer(nn.Module):
         )
 
     def forward(
-        self, original: torch.Tensor, target: torch.Tensor, noise: torch.Tensor | None = None
+        self,
+        original: torch.Tensor,
+        target: torch.Tensor,
+        noise: torch.Tensor | None = None,
+        *,
+        one_target: bool = False,
     ) -> torch.Tensor:
         """I_o, I_t (N, 3, S, S), -1..1 => I_n (N, 3, S, S), -1..1, float32.
 
-        noise: see ReaderEncoder.tell_intensity; only for `encoder.original: intensity`.
+        noise: see ReaderEncoder.tell_intensity; only for `encoder.original: intensity`. With
+        `one_target` all of I_t are one picture, which is encoded once.
         """
-        if self.looks_alike:
-            original_tokens, target_tokens = self.encode(torch.cat([original, target])).chunk(2)
-        else:
+        shown = target[:1] if one_target else target
+        if not self.looks_alike:
             original_tokens, target_tokens = (
                 self.encode_original(original, noise),
-                self.encode(target),
+                self.encode(shown),
             )
+        elif one_target:
+            tokens = self.encode(torch.cat([original, shown]))
+            original_tokens, target_tokens = tokens[:-1], tokens[-1:]
+        else:
+            original_tokens, target_tokens = self.encode(torch.cat([original, target])).chunk(2)
+        if one_target:
+            target_tokens = target_tokens.expand_as(original_tokens)
         return self.merge_decode(original_tokens, target_tokens, target)
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,7 @@ class QuickstartConfig(Config):
     "Everything is written below this folder; the same command again goes on where it was."
     seed: int = Field(0, ge=0)
     "Of the corpora, of F_nor and of the classifier."
-    normalizer_subjects: int = Field(240, ge=8)
+    normalizer_subjects: int = Field(160, ge=8)
     "Persons that F_nor is trained on; no fold contains them."
     normalizer_frames: int = Field(24, ge=2)
     "Pictures of each."
@@ -38,7 +38,7 @@ class QuickstartConfig(Config):
     "Pictures of each."
     target_renders: int = Field(600, ge=64)
     "Pictures of the target person that the reader which measures au_r is trained on."
-    normalizer_images: int = Field(24_000, gt=0)
+    normalizer_images: int = Field(22_000, gt=0)
     "Pictures that F_nor is trained on, with repetition."
     epochs: int = Field(16, gt=0)
     "Of the classifier in each fold."

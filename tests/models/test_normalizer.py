@@ -84,3 +84,26 @@ def test_other_files_are_refused_in_one_line(tmp_path):
         with pytest.raises(WeightsError, match=reason) as caught:
             load_generator(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("original", [None, "all", "intensity"])
+def test_one_target_for_all_may_be_encoded_once(original):
+    values = TINY
+    if original is not None:
+        encoder = {"kind": "reader", "grid": 8, "width": 16, "original": original}
+        values = {"encoder": encoder, "merging": {"heads": 2},
+                  "decoder": {"channels": [], "output": "patches"}}  # fmt: skip
+    torch.manual_seed(0)
+    model = Normalizer(NormalizerConfig.model_validate(values))
+    side = model.config.side
+    faces, target = torch.rand(3, 3, side, side) * 2 - 1, torch.rand(1, 3, side, side) * 2 - 1
+    targets = target.expand_as(faces)
+    each, once = model(faces, targets), model(faces, targets, one_target=True)
+    torch.testing.assert_close(once, each, atol=1e-5, rtol=1e-5)
+    # And its gradient is that of all rows together.
+    slopes = []
+    for made in (each, once):
+        model.zero_grad()
+        made.square().sum().backward()
+        slopes.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    torch.testing.assert_close(*slopes, atol=1e-3, rtol=1e-4)

@@ -87,6 +87,7 @@ class NorStage(Stage):
         self.persons = set(self.index.persons)
 
         self.known = self.read_pool()
+        self.has_one_target = self.pool is not None and len(self.pool) == 1 and not config.flip
 
         generator, discriminator = self.build_networks()
         if backend.is_main:
@@ -183,7 +184,9 @@ class NorStage(Stage):
 
         self.generator.train()
         with self.backend.autocast():
-            normalized = self.generator(original, target, *self.draw_noise(batch))
+            normalized = self.generator(
+                original, target, *self.draw_noise(batch), one_target=self.has_one_target
+            )
         losses: dict[str, Tensor] = {}
         if self.config.losses.adv is not None and step >= self.config.adversarial_start_step:
             # Where the original is of the target's clip, it shows the target with an expression:
