@@ -58,7 +58,9 @@ def test_nor_under_every_stage_of_zero_loses_what_it_loses_under_accelerate(
             backend=backend,
             # The terms' gradient shares are measured at every step, on the graphs of both engines.
             trainer={"images": 160, "batch_per_rank": 4, "log_every_steps": 1},
-            optimizer={"learning_rate": 1e-3, "clip_norm": 1.0},
+            # At 1e-3 a ReLU of a judge was seen to fall to the other side of 0 at step 14 under one
+            # engine only, and losses to part from 9e-7 to 3e-2 in six steps.
+            optimizer={"learning_rate": 3e-4, "clip_norm": 1.0},
         )
         finish(config, RANKS, stage=NorStage)
         weights = load_file(tmp_path / config.name / "generator.safetensors")
