@@ -132,6 +132,7 @@ class PatchDecoder(nn.Module):
 
     Every place of the aligned face has a small MLP of its own (hidden width 2 L): one for all would
     have to tell eyes from mouths by the L numbers of a token that also say what they do.
+    It sees the original's token of the place beside the merged one, which a LayerNorm has scaled.
     A fresh one leaves the target as it is, but for a hint of movement and paint.
     """
 
