@@ -8,6 +8,7 @@ normalized onto it (Fig. 4 of the paper), so a target is looked at before it is 
     check_row(index, "bp4d_F001_T1_12")     # raises CorpusError with what is seen
     check_file("anna.png", pixels, {"bp4d"})
     choose_candidates(index, count=10, reader=reader)
+    choose_in_clip(clip)                    # of one synthetic clip: the face at rest, usual pose
 
 Labels count where a shard has them; of photographs the reader is asked too, of synthetic faces the
 labels are exact. Age, gender and ethnicity, which the paper's ten differ in, no reader tells:
@@ -225,6 +226,20 @@ def choose_candidates(
         )
     ordered = sorted(best.values(), key=lambda one: (one.oddness, one.key))
     return ordered[:count]
+
+
+def choose_in_clip(index: ShardIndex) -> str:
+    """Key of the picture at rest whose pose is the usual one, in labelled shards of one clip.
+
+    A target that looks another way than its clip would be moved there in every picture. Raises
+    CorpusError where no picture is at rest by all its labels.
+    """
+    resting = np.flatnonzero((index.labels("intensity", tuple(ACTION_UNITS)) == 0).all(axis=1))
+    if not len(resting):
+        raise CorpusError(f"{index.name}: no picture has all intensities at 0; a target needs one")
+    poses = np.array([index.read_record(row).pose for row in range(len(index))])
+    away = np.abs(poses - poses.mean(axis=0)).sum(axis=1)
+    return index.key_of(int(resting[away[resting].argmin()]))
 
 
 def resting_rows(index: ShardIndex, most: int) -> list[tuple[int, str]]:

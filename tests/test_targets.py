@@ -18,12 +18,13 @@ from norface.evaluation.unit_readers import (
 )
 from norface.images import encode_jpeg
 from norface.models.mediapipe import BLENDSHAPES, find_task_file
-from norface.synthetic.corpus import FaceParameters, Light, make_record, render
+from norface.synthetic.corpus import FaceParameters, Light, make_record, render, write_corpus
 from norface.targets import (
     active_units,
     check_file,
     check_row,
     choose_candidates,
+    choose_in_clip,
     labelled_units,
 )
 
@@ -148,3 +149,24 @@ def test_a_synthetic_record_at_rest_passes(tmp_path):
     active = {unit for unit, value in record.presence.items() if value}
     index = ShardIndex.open(tmp_path)
     assert set(labelled_units(index, 0)) == active
+
+
+def test_the_target_is_the_picture_at_rest_that_looks_as_its_clip_does(tmp_path):
+    write_corpus(tmp_path, pool="normalizer", subjects=8, frames=12, side=32)
+    index = ShardIndex.open(tmp_path)
+    key = choose_in_clip(index)
+    records = [index.read_record(row) for row in range(len(index))]
+    resting = [record for record in records if not sum(record.intensity.values())]
+    assert 1 < len(resting) < len(records)
+    usual = [np.mean([record.pose[axis] for record in records]) for axis in range(3)]
+    away = {
+        record.key: sum(abs(angle - mean) for angle, mean in zip(record.pose, usual, strict=True))
+        for record in resting
+    }
+    assert away[key] == min(away.values())
+
+
+def test_a_clip_without_a_face_at_rest_is_refused(tmp_path):
+    smiling = [("synthetic", "a", SMILE, {"intensity": {12: 5.0}})]
+    with pytest.raises(CorpusError, match="no picture has all intensities at 0"):
+        choose_in_clip(write_faces(tmp_path, smiling))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -14,6 +15,9 @@ from norface.config import Config
 
 REACH = 0.2
 "Largest movement of a pixel of the target, in units of half the side."
+
+BLOCK = 4
+"Pixels to a side of what a PatchDecoder that paints coarsely tells."
 
 HIDDEN = -4.0
 "Cover of the paint at the start, before the sigmoid."
@@ -38,9 +42,10 @@ class DecoderConfig(Config):
     convolution at all (`channels` is []): that learns fastest where pixels say what is wanted
     (`clip_pair`)."""
     paint: Literal["coarse", "finest"] = "coarse"
-    """Which map the paint of `output: target` is read from. coarse = the first doubling: smooth, it
-    can open a mouth, but it cannot draw the fine texture that pleases judges and no person. finest
-    = the last map."""
+    """How fine the target is painted over. coarse = smooth: it can open a mouth, but it cannot draw
+    the fine texture that pleases judges and no person. `output: target` reads the paint from the
+    first doubling, `patches` tells paint and movement for blocks of 4x4 pixels and passes from one
+    to the next smoothly. finest = from the last map, and for each pixel."""
 
     @field_validator("channels")
     @classmethod
@@ -134,19 +139,22 @@ class PatchDecoder(nn.Module):
     have to tell eyes from mouths by the L numbers of a token that also say what they do.
     It sees the original's token of the place beside the merged one, which a LayerNorm has scaled.
     A fresh one leaves the target as it is, but for a hint of movement and paint.
+    `coarse`: tokens tell of blocks of pixels, between whose centres all is interpolated.
     """
 
-    def __init__(self, *, width: int, grid: int, patch: int):
+    def __init__(self, *, width: int, grid: int, patch: int, coarse: bool = False):
         super().__init__()
-        self.grid, self.patch = grid, patch
+        self.grid = grid
+        self.block = math.gcd(BLOCK, patch) if coarse else 1
+        self.told = patch // self.block
         self.gradient_checkpointing = False
         hidden = 2 * width
         self.enter = PlaceLinear(grid**2, 2 * width, hidden)
-        self.tell = PlaceLinear(grid**2, hidden, 6 * patch**2)
+        self.tell = PlaceLinear(grid**2, hidden, 6 * self.told**2)
         nn.init.normal_(self.tell.weight, std=0.02 / hidden**0.5)
         nn.init.zeros_(self.tell.bias)
         with torch.no_grad():
-            self.tell.bias[..., 5 * patch**2 :] = HIDDEN
+            self.tell.bias[..., 5 * self.told**2 :] = HIDDEN
 
     def forward(
         self, tokens: torch.Tensor, target: torch.Tensor, original: torch.Tensor
@@ -155,7 +163,12 @@ class PatchDecoder(nn.Module):
         seen = torch.cat([tokens, original], 2).transpose(0, 1)
         told = self.tell(F.gelu(self.enter(seen))).transpose(0, 1)
         told = told.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)
-        return paint_over(target, F.pixel_shuffle(told, self.patch))
+        told = F.pixel_shuffle(told, self.told)
+        if self.block > 1:
+            told = F.interpolate(
+                told.float(), scale_factor=self.block, mode="bilinear", align_corners=False
+            )
+        return paint_over(target, told)
 
 
 class TargetPainter(nn.Module):

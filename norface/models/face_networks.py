@@ -222,11 +222,11 @@ def fold_norms(network: nn.Module) -> nn.Module:
     return network
 
 
-def load_face_network(path: Path) -> FaceReader | IdentityNetwork:
+def load_face_network(path: Path, *, to_judge: bool = True) -> FaceReader | IdentityNetwork:
     """The network in a file that stage `critic` exported (half precision inside, float32 here).
 
-    Raises WeightsError for a file of another kind or with missing tensors, and for one that was
-    trained on faces of another renderer than ours.
+    Raises WeightsError for a file of another kind or with missing tensors, and, where it is
+    `to_judge` faces and not just to be trained on, for one of another renderer's faces than ours.
     """
     try:
         with safe_open(str(path), framework="pt") as file:
@@ -240,7 +240,8 @@ def load_face_network(path: Path) -> FaceReader | IdentityNetwork:
             f"{path}: not a critic of the synthetic world ({reason});"
             " `norface train critic` makes one"
         ) from None
-    check_renderer(path, metadata.get("renderer", "1"))
+    if to_judge:
+        check_renderer(path, metadata.get("renderer", "1"))
     return network.eval()
 
 

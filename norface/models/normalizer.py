@@ -93,7 +93,12 @@ class Normalizer(nn.Module):
         )
         self.merging = ExpressionMerging(config.merging, width=width, tokens=grid**2)
         self.decoder: FacialDecoder | PatchDecoder = (
-            PatchDecoder(width=width, grid=grid, patch=config.encoder.patch)
+            PatchDecoder(
+                width=width,
+                grid=grid,
+                patch=config.encoder.patch,
+                coarse=config.decoder.paint == "coarse",
+            )
             if config.decoder.output == "patches"
             else FacialDecoder(config.decoder, width=width, grid=grid)
         )

@@ -11,6 +11,7 @@ from norface.data.shards import ShardIndex
 from norface.images import to_image
 from norface.paper.config import PaperConfig
 from norface.synthetic.corpus import write_corpus, write_truth
+from norface.targets import choose_in_clip
 from norface.tracking import writing
 
 KINDS = ("expression", "eyebrow")
@@ -77,7 +78,7 @@ def normalize_by_small(config: PaperConfig, shards: Path) -> dict[str, Path]:
         folder / "target-clip", pool="normalizer", subjects=1, frames=CLIP, side=size.side,
         clip_frames=CLIP, workers=size.workers,
     )  # fmt: skip
-    target = ShardIndex.open(clip).key_of(0)
+    target = choose_in_clip(ShardIndex.open(clip))
     base = read_yaml(config.configs / "nor" / "synthetic-64.yaml")
     sets = {}
     for name, eye in (("norface", base["losses"]["eye"]), ("without_eye", None)):

@@ -162,17 +162,6 @@ def choose_person(
     return max(spread, key=spread.__getitem__)
 
 
-def choose_target(index: ShardIndex) -> str:
-    """Key of the picture at rest, of synthetic shards of one clip, whose pose is the usual one.
-
-    A target that looks another way than its clip would be moved there in every picture.
-    """
-    poses = np.array([index.read_record(row).pose for row in range(len(index))])
-    resting = np.flatnonzero((index.labels("intensity", UNITS) == 0).all(axis=1))
-    away = np.abs(poses - poses.mean(axis=0)).sum(axis=1)
-    return index.key_of(int(resting[away[resting].argmin()]))
-
-
 def target_parameters(index: ShardIndex, key: str) -> FaceParameters:
     """What the target picture was rendered from."""
     return parameters_of(index.read_record(index.row_of(key)))

@@ -29,7 +29,6 @@ from norface.normalize import normalize_shards
 from norface.quickstart.measure import (
     Faces,
     choose_person,
-    choose_target,
     measure_error,
     measure_expression,
     measure_looks,
@@ -41,6 +40,7 @@ from norface.quickstart.memory import MemoryWatch
 from norface.quickstart.settings import CLASSIFIER, NORMALIZER, SIDE, QuickstartConfig
 from norface.report import build_report
 from norface.synthetic.corpus import write_corpus, write_truth
+from norface.targets import choose_in_clip
 from norface.tracking import CONFIG_FILE, replacing, writing
 from norface.training.run import run_stage
 from norface.training.stages.nor import NorStage
@@ -160,7 +160,7 @@ class Quickstart:
 
     def target_key(self) -> str:
         """Key of the target face."""
-        return choose_target(ShardIndex.open(self.shards["target"]))
+        return choose_in_clip(ShardIndex.open(self.shards["target"]))
 
     def train_normalizer(self) -> Path:
         """Train F_nor; returns its generator."""

@@ -61,7 +61,7 @@ NORMALIZER: dict[str, Any] = {
     "normalizer": {
         "encoder": {"kind": "reader", "width": 128, "original": "intensity"},
         "merging": {"heads": 4, "mlp_ratio": 2, "blocks": 0, "start": "aligned"},
-        "decoder": {"channels": [], "output": "patches"},
+        "decoder": {"channels": [], "output": "patches", "paint": "finest"},
     },
     "discriminator": {"channels": [16, 32, 64]},
     "critics": {

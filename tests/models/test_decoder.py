@@ -117,6 +117,22 @@ def test_each_token_moves_and_paints_its_own_pixels():
     assert torch.equal(decoder(torch.zeros(2, 4, 4), target, tokens), painted)
 
 
+def test_coarse_patches_pass_from_block_to_block_smoothly():
+    decoder = PatchDecoder(width=4, grid=2, patch=4, coarse=True)
+    target = torch.rand(1, 3, 8, 8) * 2 - 1
+    with torch.no_grad():
+        decoder.tell.weight.zero_()
+        decoder.tell.bias[:, 0, 2:5] = 0.5
+        decoder.tell.bias[:, 0, 5] = torch.tensor([-10.0, -10.0, -10.0, 10.0])
+    painted = decoder(torch.zeros(1, 4, 4), target, torch.zeros(1, 4, 4))
+    # Pixel x lies at (x + 1/2) / 4 - 1/2 between the two blocks' centres, at 0 and 1.
+    for row, column in ((0, 0), (3, 3), (4, 3), (5, 4), (7, 7)):
+        share = [min(max((x + 0.5) / 4 - 0.5, 0), 1) for x in (row, column)]
+        cover = torch.sigmoid(torch.tensor(-10 + 20 * share[0] * share[1]))
+        expected = (1 - cover) * target[0, :, row, column] + cover * torch.tanh(torch.tensor(0.5))
+        torch.testing.assert_close(painted[0, :, row, column], expected)
+
+
 def test_patches_have_no_channels_and_the_other_outputs_have():
     with pytest.raises(ValueError, match="channels is \\[\\] for output: patches"):
         DecoderConfig(output="patches")

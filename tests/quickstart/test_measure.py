@@ -13,7 +13,6 @@ from norface.images import to_image
 from norface.quickstart.measure import (
     Faces,
     choose_person,
-    choose_target,
     measure_error,
     measure_expression,
     read_faces,
@@ -25,6 +24,7 @@ from norface.synthetic.corpus import (
     write_corpus,
     write_truth,
 )
+from norface.targets import choose_in_clip
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def people(tmp_path_factory):
     folder = tmp_path_factory.mktemp("people")
     write_corpus(folder, pool="normalizer", subjects=8, frames=12, side=32)
     index = ShardIndex.open(folder)
-    return index, choose_target(index)
+    return index, choose_in_clip(index)
 
 
 @pytest.fixture(scope="module")
@@ -49,19 +49,6 @@ def faces(people, tmp_path_factory):
     )
     truth = ShardIndex.open(made)
     return read_faces(originals, truth, truth)
-
-
-def test_the_target_is_the_picture_at_rest_that_looks_as_its_clip_does(people):
-    index, key = people
-    records = [index.read_record(row) for row in range(len(index))]
-    resting = [record for record in records if not sum(record.intensity.values())]
-    assert 1 < len(resting) < len(records)
-    usual = [np.mean([record.pose[axis] for record in records]) for axis in range(3)]
-    away = {
-        record.key: sum(abs(angle - mean) for angle, mean in zip(record.pose, usual, strict=True))
-        for record in resting
-    }
-    assert away[key] == min(away.values())
 
 
 def look_away(shown):

@@ -1,13 +1,14 @@
 """Stage `critic` on a few rendered faces."""
 
 import dataclasses
+import json
 import math
 
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from norface.critics.base import CriticChoice, CriticsConfig, build_critics
 from norface.data.labelled import LabelledFaces, augment_batch
@@ -16,7 +17,12 @@ from norface.data.records import FaceRecord
 from norface.data.shards import ShardIndex, ShardWriter
 from norface.errors import ConfigError
 from norface.images import encode_jpeg
-from norface.models.face_networks import UNITS, FaceNetworkConfig
+from norface.models.face_networks import (
+    UNITS,
+    FaceNetworkConfig,
+    build_face_network,
+    load_face_network,
+)
 from norface.synthetic.corpus import draw_frame
 from norface.synthetic.renderer import render
 from norface.synthetic.version import RENDERER_VERSION
@@ -89,6 +95,24 @@ def test_trained_critic_is_exported_and_judges(shards, tmp_path, kind):
     assert all(t.dtype == torch.float16 for t in tensors.values() if t.is_floating_point())
     with safe_open(str(choice.weights), framework="pt") as file:
         assert file.metadata()["renderer"] == str(RENDERER_VERSION)
+
+
+def test_a_critic_of_an_older_renderer_is_trained_on_and_then_knows_the_new_one(shards, tmp_path):
+    network = FaceNetworkConfig(kind="reader", channels=(4, 8), blocks=(0, 0))
+    settings = {"network": json.dumps(network.model_dump(mode="json")), "renderer": "1"}
+    before = build_face_network(network).state_dict()
+    save_file(before, tmp_path / "old.safetensors", settings)
+    config = make_config(
+        shards, tmp_path, network=network, start=tmp_path / "old.safetensors", learning_rate=1e-9
+    )
+    path = run_stage(CriticStage, config) / "critic.safetensors"
+    load_face_network(path)
+    weights = load_file(path)
+    assert all(
+        torch.allclose(weights[name].float(), tensor, atol=1e-3)
+        for name, tensor in before.items()
+        if name.endswith("weight")
+    )
 
 
 def test_too_few_persons_for_the_held_out_ones_is_one_line(shards, tmp_path):

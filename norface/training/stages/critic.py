@@ -127,7 +127,7 @@ class CriticStage(Stage):
         config, start = self.config.network, self.config.start
         network = build_face_network(config)
         if start is not None:
-            before = load_face_network(start)
+            before = load_face_network(start, to_judge=False)
             if before.config.model_dump(exclude={"seed"}) != config.model_dump(exclude={"seed"}):
                 raise ConfigError(
                     f"start: {start} holds a network of other sizes than `network`; set it to"

@@ -78,7 +78,7 @@ class CriticConfig(StageConfig):
     triplets: TripletConfig = TripletConfig()
     "For objective triplet."
     start: Path | None = None
-    "File of `norface train critic` to go on from; null = fresh weights."
+    "File of `norface train critic` to go on from, of an older renderer too; null = fresh weights."
     losses: CriticLossConfig = CriticLossConfig()
     augment: CriticAugmentConfig = CriticAugmentConfig()
     learning_rate: float = Field(2e-3, gt=0)
