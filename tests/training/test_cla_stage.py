@@ -214,13 +214,36 @@ def test_two_ranks_mix_the_partners_that_one_rank_mixes(task, make_config):
     [("intensity", {"AU1", "AU12"}), ("emotion", {"neutral", "happiness"})],
 )
 def test_the_other_tasks_train_and_predict(task, targets, make_config):
-    config = make_config(f"task={task}", "losses.class_weights=true")
+    weighted = f"losses.class_weights={str(task == 'emotion').lower()}"
+    config = make_config(f"task={task}", weighted)
     folder = run_stage(ClaStage, config)
     table, found = read_predictions(predict_fold(config, folder))
     assert found == task
     assert set(table["target"]) == targets
     if task == "emotion":
         assert table.groupby("key")["score"].sum().to_numpy() == pytest.approx(1, abs=1e-5)
+
+
+def test_intensities_have_no_class_weights(make_config):
+    with pytest.raises(ConfigError, match="class_weights is for task au or emotion"):
+        make_config("task=intensity", "losses.class_weights=true")
+
+
+def test_tokens_positions_biases_and_norms_do_not_decay(backend, make_config):
+    vit = "model.vit={side: 16, patch: 8, width: 16, depth: 1, heads: 2}"
+    stage = ClaStage(make_config("model.extractor=vit", vit), backend)
+    names = {id(p): name for name, p in stage.bare.named_parameters()}
+    decay = {
+        names[id(p)]: group["weight_decay"]
+        for group in stage.optimizer.param_groups
+        for p in group["params"]
+    }
+    encoder = "extractor.encoder.vit."
+    assert {name.removeprefix(encoder) for name, rate in decay.items() if rate == 0} >= {
+        "pos_embed", "cls_token", "patch_embed.proj.bias", "blocks.0.norm1.weight", "head.bias"
+    }  # fmt: skip
+    for name in ("head.weight", encoder + "patch_embed.proj.weight"):
+        assert decay[name] == stage.config.optimizer.weight_decay > 0
 
 
 def test_layers_below_learn_more_slowly(backend, make_config):

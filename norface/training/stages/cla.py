@@ -130,7 +130,7 @@ class ClaStage(Stage):
         self.model = self.backend.prepare(model)
         self.bare: Classifier = self.backend.unwrap(self.model)  # type: ignore[assignment]
         self.class_weights = None
-        if config.losses.class_weights and config.task != "intensity":
+        if config.losses.class_weights:
             known = self.labels[train]
             if config.task == "emotion":
                 found = emotion_weights(torch.from_numpy(known), len(self.targets))

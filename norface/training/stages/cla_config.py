@@ -61,7 +61,8 @@ class ClaLossConfig(Config):
     use_local: bool = True
     "Whether L_local is trained on; false = only measured (Table 12)."
     class_weights: bool = False
-    "Weigh units or emotions inversely to their frequency among the train subjects."
+    """Weigh units or emotions inversely to their frequency among the train subjects; intensities
+    have no frequency."""
 
 
 class OptimizerConfig(Config):
@@ -70,7 +71,7 @@ class OptimizerConfig(Config):
     learning_rate: float = Field(1e-4, gt=0)
     "Absolute rate; the paper's are 1e-4 (au), 1e-3 (intensity) and 2e-5 (emotion)."
     weight_decay: float = Field(0.05, ge=0)
-    "Decay of matrices and kernels; biases and norms have none."
+    "Decay of matrices and kernels; biases, norms, tokens and positions have none."
     betas: tuple[float, float] = (0.9, 0.999)
     "Decay of the running moments."
     layer_decay: float = Field(1.0, gt=0, le=1)
@@ -113,9 +114,11 @@ class ClaConfig(StageConfig):
     schedule: ClaScheduleConfig = ClaScheduleConfig()
 
     @model_validator(mode="after")
-    def _check_decay(self) -> ClaConfig:
+    def _check_settings(self) -> ClaConfig:
         if self.optimizer.layer_decay < 1 and self.model.extractor != "vit":
             raise ValueError("optimizer.layer_decay is for model.extractor=vit; set it to 1")
+        if self.losses.class_weights and self.task == "intensity":
+            raise ValueError("losses.class_weights is for task au or emotion; set it to false")
         return self
 
     def describe_run(self) -> dict[str, Any]:

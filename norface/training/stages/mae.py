@@ -23,6 +23,7 @@ from norface.models.mae import MaskedAutoencoder, MaskedAutoencoderConfig
 from norface.models.vit import VitConfig
 from norface.models.weights import load_encoder_weights
 from norface.training.backends.base import Backend
+from norface.training.decay import decays
 from norface.training.seeding import sample_rng
 from norface.training.stage import Stage
 from norface.training.stages.mae_config import MaeConfig
@@ -149,8 +150,8 @@ class MaeStage(Stage):
         """Decay for matrices and kernels only."""
         settings = self.config.optimizer
         trained = [(n, p) for n, p in self.bare.named_parameters() if p.requires_grad]
-        decayed = [p for n, p in trained if p.ndim > 1 and not n.endswith("_token")]
-        others = [p for n, p in trained if p.ndim <= 1 or n.endswith("_token")]
+        decayed = [p for n, p in trained if decays(n, p)]
+        others = [p for n, p in trained if not decays(n, p)]
         return torch.optim.AdamW(
             [
                 {"params": decayed, "weight_decay": settings.weight_decay},
