@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from pydantic import Field
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from norface.config import Config
+from norface.errors import WeightsError
+from norface.files import write_tensors
+
+METADATA = "discriminator"
+"Key of the file's metadata that holds its sizes."
 
 
 class DiscriminatorConfig(Config):
@@ -25,6 +34,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, config: DiscriminatorConfig):
         super().__init__()
+        self.config = config
         first, last = config.channels[0], config.channels[-1]
         self.stem = nn.Conv2d(3, first, 4, stride=2, padding=1)
         self.blocks = nn.Sequential(
@@ -58,3 +68,26 @@ class DownBlock(nn.Module):
         branch = self.first(F.leaky_relu(maps, 0.2))
         branch = self.second(F.leaky_relu(branch, 0.2))
         return branch + self.shortcut(F.avg_pool2d(maps, 2))
+
+
+def save_discriminator(model: Discriminator, path: Path) -> None:
+    """Write the weights (fp32) and the sizes as safetensors. Raises OSError, SafetensorError."""
+    tensors = {name: tensor.float() for name, tensor in model.state_dict().items()}
+    sizes = json.dumps(model.config.model_dump(mode="json"), sort_keys=True)
+    write_tensors(path, tensors, {METADATA: sizes})
+
+
+def load_discriminator(path: Path) -> Discriminator:
+    """The network of a file that a run of stage `nor` exported. Raises WeightsError."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            sizes = json.loads((file.metadata() or {})[METADATA])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        model = Discriminator(DiscriminatorConfig(**sizes))
+        model.load_state_dict(tensors)
+    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(
+            f"{path}: not a discriminator of `norface train nor` ({reason})"
+        ) from None
+    return model

@@ -12,7 +12,7 @@ from small_nor import NETWORKS, SIDE, WEIGHTS, config_maker, write_faces
 from norface.config import save_config
 from norface.data.folds import make_folds
 from norface.data.normalized import NormalizedSet, write_set
-from norface.errors import ConfigError
+from norface.errors import ConfigError, WeightsError
 from norface.images import write_png
 from norface.models.encoder_files import save_encoder
 from norface.models.normalizer import load_generator
@@ -176,6 +176,35 @@ def test_export_is_the_averaged_generator_and_names_everyone_it_saw(make_config,
         wider = copy.deepcopy(NETWORKS["normalizer"])
         wider["encoder"]["depth"] = 2
         NorStage(make_config(**changes, normalizer=wider), backend)
+
+
+def test_fine_tuning_goes_on_with_the_discriminator_that_the_generator_met(
+    make_config, backend, tmp_path
+):
+    stage = NorStage(make_config(), backend)
+    train(stage, 0, 2)
+    stage.export(tmp_path)
+    changes = {"generator": str(tmp_path / "generator.safetensors"), "seed": 5}
+    tuned = NorStage(make_config(**changes), backend)
+    assert_equal(tuned.discriminator.state_dict(), stage.discriminator.state_dict())
+    assert f"discriminator: goes on from {tmp_path}/discriminator.safetensors" in tuned.notes
+    kept = tmp_path / "kept.safetensors"
+    (tmp_path / "discriminator.safetensors").rename(kept)
+    fresh = NorStage(make_config(**changes), backend)
+    assert any(note.startswith("discriminator: fresh weights") for note in fresh.notes)
+    weight = "head.bias"
+    assert not torch.equal(
+        fresh.discriminator.state_dict()[weight], stage.discriminator.state_dict()[weight]
+    )
+    named = NorStage(make_config(**changes, discriminator_weights=str(kept)), backend)
+    assert_equal(named.discriminator.state_dict(), stage.discriminator.state_dict())
+    with pytest.raises(ConfigError, match="kept.safetensors has other sizes than `discriminator`"):
+        NorStage(
+            make_config(discriminator={"channels": [8]}, discriminator_weights=str(kept)), backend
+        )
+    generator = tmp_path / "generator.safetensors"
+    with pytest.raises(WeightsError, match="generator.safetensors: not a discriminator of"):
+        NorStage(make_config(discriminator_weights=str(generator)), backend)
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])

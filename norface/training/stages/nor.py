@@ -16,7 +16,6 @@ from norface.data.normalized import TARGET_NAME, read_set
 from norface.data.pairing import PairDataset
 from norface.data.shards import ShardIndex
 from norface.data.streaming import build_pair_loader
-from norface.errors import ConfigError
 from norface.images import (
     make_grid,
     read_photo,
@@ -29,19 +28,22 @@ from norface.losses.adversarial import adversarial_loss, discriminator_loss
 from norface.losses.balancing import Balancer
 from norface.losses.judging import Judging, gradient_shares
 from norface.losses.weighted import weighted_sum
-from norface.models.discriminator import Discriminator
+from norface.models.discriminator import Discriminator, save_discriminator
 from norface.models.face_networks import UNITS
-from norface.models.normalizer import Normalizer, load_generator, save_generator
+from norface.models.normalizer import save_generator
 from norface.synthetic.version import check_drawn
 from norface.training.backends.base import Backend
-from norface.training.backends.refusals import refuse_batch_norm
 from norface.training.ema import MovingAverage
 from norface.training.seeding import sample_normal, sample_rng
 from norface.training.stage import Stage
 from norface.training.stages.cla_folds import choose_fold
 from norface.training.stages.nor_config import NorConfig
 from norface.training.stages.nor_cost import count_operations, describe_cost
-from norface.training.stages.nor_encoder import start_encoder
+from norface.training.stages.nor_networks import (
+    DISCRIMINATOR_FILE,
+    GENERATOR_FILE,
+    build_networks,
+)
 
 __all__ = ["NorConfig", "NorStage"]
 
@@ -89,7 +91,9 @@ class NorStage(Stage):
         self.known = self.read_pool()
         self.has_one_target = self.pool is not None and len(self.pool) == 1 and not config.flip
 
-        generator, discriminator = self.build_networks()
+        generator, discriminator, notes, persons = build_networks(config)
+        self.notes += notes
+        self.persons |= persons
         if backend.is_main:
             self.notes += (describe_cost(generator, discriminator),)
         self.average = MovingAverage(generator.to(backend.device), config.optimizer.ema_decay)
@@ -133,33 +137,6 @@ class NorStage(Stage):
             kind: [one[rows] for one in found] if isinstance(found, list) else found[rows]
             for kind, found in self.known.items()
         }
-
-    def build_networks(self) -> tuple[Normalizer, Discriminator]:
-        """Fresh networks, the same on every rank, or the generator that fine-tuning starts from."""
-        config = self.config
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            generator = Normalizer(config.normalizer)
-            discriminator = Discriminator(config.discriminator)
-        refuse_batch_norm(discriminator)
-        if config.encoder_weights is not None:
-            notes, persons = start_encoder(generator, config.encoder_weights)
-            self.notes += notes
-            self.persons |= persons
-        if config.generator is not None:
-            generator_before, card = load_generator(config.generator)
-            if card.architecture != config.normalizer:
-                raise ConfigError(
-                    f"generator: {config.generator} has other sizes than `normalizer`; copy them"
-                    f" from the config of its run: {card.architecture.model_dump_json()}"
-                )
-            generator.load_state_dict(generator_before.state_dict())
-            self.persons |= set(card.persons)
-        generator.set_gradient_checkpointing(config.gradient_checkpointing)
-        if config.channels_last:
-            generator = generator.to(memory_format=torch.channels_last)
-            discriminator = discriminator.to(memory_format=torch.channels_last)
-        return generator, discriminator
 
     def batches(self, start_step: int) -> Iterator[dict[str, Any]]:
         loader = build_pair_loader(
@@ -322,7 +299,9 @@ class NorStage(Stage):
     def export(self, folder: Path) -> None:
         save_generator(
             self.average.model,
-            folder / "generator.safetensors",
+            folder / GENERATOR_FILE,
             persons=sorted(self.persons),
             images=self.config.trainer.images,
         )
+        judge: Discriminator = self.backend.whole(self.discriminator)  # type: ignore[assignment]
+        save_discriminator(judge, folder / DISCRIMINATOR_FILE)

@@ -149,6 +149,9 @@ class NorConfig(StageConfig):
     "Mirror half of the originals and half of the targets; self pairs as one."
     generator: Path | None = None
     "Generator to go on from (fine-tuning); null = fresh weights."
+    discriminator_weights: Path | None = None
+    """Discriminator to go on from; null = `discriminator.safetensors` beside `generator` where it
+    is, since a fresh one would first have to learn what that generator has unlearned."""
     encoder_weights: Literal["packaged"] | Path | None = None
     """What E_s starts from. Of encoder.kind vit: a file of `norface train mae`, of MAE, MAE-Face or
     timm (models/weights.py); of kind reader: one of `norface train critic`, or the packaged one;
