@@ -73,6 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--subjects", type=int, default=40, help="of the renderer (default: 40)")
     parser.add_argument("--frames", type=int, default=40, help="of each subject (default: 40)")
     parser.add_argument("--side", type=int, default=256, help="of pictures (default: 256)")
+    parser.add_argument(
+        "--identity",
+        type=Path,
+        metavar="FILE",
+        help="of the renderer: an ArcFace network (.pt, .onnx) that tells people apart",
+    )
     parser.add_argument("--processes", type=int, default=16, help="of tracking (default: 16)")
     parser.add_argument("--seconds", type=int, default=60, help="of tracking (default: 60)")
     parser.add_argument(
@@ -151,7 +157,10 @@ def run_renderer(args: argparse.Namespace, _: Path) -> dict[str, Result]:
     """The renderer before networks that were trained on people."""
     from norface.bench.renderer import bench_renderer
 
-    return {"renderer": bench_renderer(subjects=args.subjects, frames=args.frames, side=args.side)}
+    figures = bench_renderer(
+        subjects=args.subjects, frames=args.frames, side=args.side, identity=args.identity
+    )
+    return {"renderer": figures}
 
 
 def run_moe(args: argparse.Namespace, _: Path) -> dict[str, Result]:

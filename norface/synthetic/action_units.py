@@ -53,7 +53,7 @@ def _au4(s: Spots):
     drop = gaussian(s.a, s.v, at=(0.25, 0.22), size=(0.25, 0.11)) * ramp(s.v, 0.04, 0.12)
     gather = gaussian(s.a, s.v, at=(0.17, 0.2), size=(0.12, 0.1))
     bulge = gaussian(s.a, s.v, at=(0.09, 0.17), size=(0.07, 0.07))
-    return -0.1 * gather * ramp(s.a, 0.0, 0.1), -0.155 * drop, 0.035 * bulge
+    return -0.12 * gather * ramp(s.a, 0.0, 0.1), -0.16 * drop, 0.04 * bulge
 
 
 def _au5(s: Spots):
@@ -167,12 +167,13 @@ FIELDS: dict[int, Field] = {
 
 def _au1_and_4(s: Spots):
     lift = gaussian(s.a, s.v, at=(0.11, 0.22), size=(0.13, 0.12)) * _above_the_eye(s)
-    return 0.0, 0.09 * lift, 0.0
+    return 0.0, 0.11 * lift, 0.0
 
 
 def _au2_and_4(s: Spots):
-    lift = gaussian(s.a, s.v, at=(0.45, 0.22), size=(0.15, 0.12)) * _above_the_eye(s)
-    return 0.0, 0.03 * lift, 0.0
+    outer = gaussian(s.a, s.v, at=(0.45, 0.22), size=(0.15, 0.12)) * _above_the_eye(s)
+    inner = gaussian(s.a, s.v, at=(0.18, 0.21), size=(0.13, 0.1)) * ramp(s.v, 0.04, 0.12)
+    return 0.0, -0.07 * outer - 0.02 * inner, 0.0
 
 
 def _held_corner(s: Spots):
@@ -185,8 +186,8 @@ TOGETHER: dict[tuple[int, int], Field] = {
     (12, 15): _held_corner, (12, 20): _held_corner, (15, 20): _held_corner,
 }  # fmt: skip
 """What two units at 5 do beyond their sum: the frontalis overcomes the corrugator's pull downwards,
-so that inner brows are drawn together and up (FACS 1+4), and outer ones stay up (2+4); a mouth that
-is stretched already is not stretched as far again."""
+so that inner brows are drawn together and up (FACS 1+4); outer ones rise less against a frown (2+4);
+a mouth that is stretched already is not stretched as far again."""
 
 
 def build_basis():
@@ -222,8 +223,8 @@ def lid_heights(
     upper edge passes below the lower one, so that no curve of theirs leaves a slit.
     """
     at = dict(zip(UNITS, total / 5, strict=True))
-    squint = 0.22 * at[6] + 0.95 * at[7] + 0.12 * at[9] + 0.1 * at[12]
-    raised = upper * (1 - 0.42 * at[7] - 0.04 * at[4] - 0.06 * at[6]) + 0.07 * at[5]
+    squint = 0.22 * at[6] + 1.1 * at[7] + 0.12 * at[9] + 0.1 * at[12]
+    raised = upper * (1 - 0.46 * at[7] - 0.04 * at[4] - 0.06 * at[6]) + 0.07 * at[5]
     dropped = lower * (1 + 0.3 * at[5]) - 0.055 * squint
     raised = max(raised, 0.012)
     dropped = max(dropped, 0.022 - raised)
