@@ -15,6 +15,7 @@ import argparse
 import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,49 +26,83 @@ from norface.config import load_config
 from norface.errors import ConfigError, LaunchError, NorfaceError
 from norface.report.build import REPORT_FILE
 from tune.config import SweepConfig
-from tune.folder import ENDED, list_trials, trial_folder
-from tune.process import TrialWatch
+from tune.folder import ENDED, end_run, list_trials, trial_folder
+from tune.process import GRACE_S, TrialWatch
 from tune.study import Study
 from tune.sweep import Sweep, load_sweep
 
 JOURNAL = "optuna.journal"
+POLL_S = 0.1
 
 
 class ArrayJob:
-    """One trial of a sweep, as a job; started again it goes on with the same trial."""
+    """One trial of a sweep, as a job; started again it goes on with the same trial.
+
+    The trial is watched in a thread: submitit calls `checkpoint` from a signal's handler, which
+    runs in the main thread, between any two of its instructions, and may then wait for the other.
+    """
 
     def __init__(self, config: SweepConfig, number: int, cwd: str):
         self.config, self.number, self.cwd = config, number, cwd
         self._watch: TrialWatch | None = None
+        self._thread: threading.Thread | None = None
+        self._leaving = False
+        self._outcome: str | BaseException = ""
 
     def __call__(self) -> str:
         """The state in which the trial ended."""
         os.chdir(self.cwd)
+        self._thread = threading.Thread(target=self._try, name="watch", daemon=True)
+        self._thread.start()
+        while self._thread.is_alive():
+            time.sleep(POLL_S)
+        if isinstance(self._outcome, BaseException):
+            raise self._outcome
+        return self._outcome
+
+    def _try(self) -> None:
+        try:
+            self._outcome = self._run()
+        except BaseException as error:
+            self._outcome = error
+
+    def _run(self) -> str:
         sweep = Sweep(self.config)
         sweep.join(Study(sweep.config, open_storage(sweep.folder)))
         trial = sweep.begin(self.number)
         if trial.ended:
             return trial.state
-        folder = str(trial_folder(sweep.folder, self.number))
-        self._watch = TrialWatch({**sweep.spec(), "folder": folder})
-        for line in self._watch.recorded:
+        folder = trial_folder(sweep.folder, self.number)
+        watch = self._watch = TrialWatch({**sweep.spec(), "folder": str(folder)})
+        if self._leaving:
+            watch.leave()
+        for line in watch.recorded:
             sweep.study.report(self.number, line)
-        while (event := self._watch.next()).kind == "report":
+        while (event := watch.next()).kind == "report":
             sweep.study.report(self.number, event.metrics)
             is_last = event.metrics["step"] >= sweep.reports
             stop = not is_last and sweep.study.should_stop(self.number)
-            self._watch.answer(stop=stop)
+            watch.answer(stop=stop)
             if stop:
-                self._watch.close()
+                watch.close()
                 break
+        if event.kind == "left":
+            end_run(folder, "stopped", watch.trial.reports)
+            return watch.trial.state
         return sweep.end(self.number).state
 
     def checkpoint(self) -> Any:
         """Called before the job is stopped: the trial saves; then the job is queued again."""
         import submitit
 
+        self._leaving = True
         if self._watch is not None:
-            self._watch.close()
+            self._watch.leave()
+        deadline = time.monotonic() + GRACE_S
+        while self._thread is not None and self._thread.is_alive():
+            if self._watch is not None and time.monotonic() > deadline:
+                self._watch.kill()
+            time.sleep(POLL_S)
         return submitit.helpers.DelayedSubmission(ArrayJob(self.config, self.number, self.cwd))
 
 

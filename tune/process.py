@@ -5,6 +5,8 @@
         watch.answer(stop=...)
     watch.close()
 
+`leave` is for another thread than the one that waits in `next`.
+
 Imports neither torch nor Ray: it runs in Ray's actors and in jobs of an array, beside the trial.
 """
 
@@ -32,7 +34,7 @@ GRACE_S = 60.0
 
 
 class Event(NamedTuple):
-    """report, done or failed."""
+    """report, done or failed; left = it saved on request and goes on another time."""
 
     kind: str
     metrics: dict[str, Any]
@@ -56,7 +58,7 @@ class TrialWatch:
         self.start_others = start_others
         self.process: subprocess.Popen[str] | None = None
         self._log: IO[str] | None = None
-        self.starts, self._started = 0, 0.0
+        self.starts, self._started, self._leaving = 0, 0.0, False
         trial = read_trial(self.folder)
         assert trial is not None, self.folder
         self.trial = trial
@@ -76,7 +78,12 @@ class TrialWatch:
         """The next report that is new, or the end; a trial whose process died is started again."""
         while True:
             if self.process is None:
+                if self._leaving:
+                    return Event("left", {})
                 self._start()
+                if self._leaving:
+                    # Asked while it started, when `leave` found no process yet.
+                    self._hang_up()
             message = self._read()
             if message is None:
                 if (ended := self._look_at_end()) is not None:
@@ -101,6 +108,27 @@ class TrialWatch:
         with contextlib.suppress(BrokenPipeError, ValueError):
             process.stdin.write(f"{STOP if stop else GO}\n")
             process.stdin.flush()
+
+    def leave(self) -> None:
+        """Have the trial save and end; whoever waits in `next` then gets `left`. Waits for nothing.
+
+        Called by another thread, so it touches nothing that a blocked `next` may hold.
+        """
+        self._leaving = True
+        self._hang_up()
+
+    def kill(self) -> None:
+        """End the trial's process at once, from another thread; the last checkpoint counts."""
+        process = self.process
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def _hang_up(self) -> None:
+        """The trial takes a closed stdin for a watcher that has gone: it saves and ends."""
+        process = self.process
+        if process is not None:
+            _close(process.stdin)
 
     def close(self) -> None:
         """End the trial's process: what waits for an answer stops, what trains saves and stops."""
@@ -156,6 +184,8 @@ class TrialWatch:
         assert self.process is not None
         code = self.process.wait()
         self._finish_process()
+        if self._leaving:
+            return Event("left", {})
         was_killed = code < 0 or code > 128 or code == RESUME_CODE
         if was_killed and self.starts <= self.spec["retries"]:
             return None

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-from sweeps import run_search, steps_trained, write_workplace
+import os
+import time
+from pathlib import Path
 
-from tune.folder import list_trials, read_trial, trial_folder, write_trial
+import pytest
+from sweeps import PROJECT, run_search, steps_trained, wait_until, write_workplace
+
+from norface.tracking import read_facts
+from tune.folder import list_trials, read_trial, reports_of, trial_folder, write_trial
+from tune.sweep import Sweep, load_sweep
 
 optuna = pytest.importorskip("optuna", reason="pip install norface[tune]")
 pytest.importorskip("submitit", reason="pip install norface[cluster]")
@@ -41,3 +47,34 @@ def test_jobs_share_a_study_and_a_trial_that_ended_is_not_run_again(tmp_path):
     assert [t.value for t in after] == [t.value for t in trials]
     assert all(t.ended for t in after)
     assert [steps_trained(trial_folder(sweep, n)) for n in (0, 2)] == [before[0], before[2]]
+
+
+def test_a_job_that_is_signalled_while_it_listens_saves_and_is_queued_again(
+    tmp_path, monkeypatch
+):
+    import submitit
+    from submitit.core.job_environment import JobEnvironment
+
+    from tune.array import ArrayJob, prepare
+
+    monkeypatch.chdir(write_workplace(tmp_path / "work"))
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    sweep = Sweep(load_sweep("sweep.yaml", ["budget={trials: 1, epochs: 60}"]))
+    assert prepare(sweep) == [0]
+    executor = submitit.LocalExecutor(folder=tmp_path / "jobs")
+    executor.update_parameters(timeout_min=600)
+    job = executor.submit(ArrayJob(sweep.config, 0, os.getcwd()))
+    folder = trial_folder(sweep.folder, 0)
+    wait_until(lambda: len(reports_of(folder)) >= 2 or job.done(), "two reports")
+    process = Path(f"/proc/{job.job_id}/task/{job.job_id}/children").read_text().split()[0]
+    # What Slurm sends before the time is over, to the process to which it sends it.
+    os.kill(int(process), JobEnvironment._usr_sig())
+    states = set()
+    while not job.done():
+        states.add(read_facts(folder)["status"])
+        time.sleep(0.01)
+    assert job.result() == "finished", job.stderr()
+    assert "Caught signal" in job.stderr()
+    assert "stopped" in states and read_facts(folder)["status"] == "finished"
+    assert [line["step"] for line in reports_of(folder)] == list(range(1, 61))
+    assert "going on from step" in (folder / "log.txt").read_text()
