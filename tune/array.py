@@ -25,6 +25,7 @@ from launchers.submit import ClusterConfig
 from norface.config import load_config
 from norface.errors import ConfigError, LaunchError, NorfaceError
 from norface.report.build import REPORT_FILE
+from norface.tracking import read_facts
 from tune.config import SweepConfig
 from tune.folder import ENDED, end_run, list_trials, trial_folder
 from tune.process import GRACE_S, TrialWatch
@@ -114,7 +115,7 @@ class SummaryJob:
 
     def __call__(self) -> None:
         os.chdir(self.cwd)
-        collect(Sweep(self.config))
+        sum_up(Sweep(self.config))
 
 
 def open_storage(folder: Path) -> Any:
@@ -128,7 +129,7 @@ def open_storage(folder: Path) -> Any:
 
 def prepare(sweep: Sweep) -> list[int]:
     """Make the sweep's folder and its study; returns the trials to run."""
-    with sweep.open():
+    with sweep.open(rest="running"):
         Study(sweep.config, open_storage(sweep.folder))
         return sweep.numbers()
 
@@ -199,12 +200,22 @@ def run_here(sweep: Sweep) -> None:
         raise LaunchError(
             f"trial {failed[0]:04d}: its job broke, see {sweep.folder / 'jobs'}; start again"
         )
-    collect(sweep)
+    sum_up(sweep)
 
 
 def collect(sweep: Sweep) -> None:
-    """Sum up the trials that ended, and bring MLflow up to date."""
-    with sweep.open() as run:
+    """`sum_up` while jobs may still run: what has not ended stays as it is."""
+    sum_up(sweep, rest=read_facts(sweep.folder).get("status", "running"))
+
+
+def sum_up(sweep: Sweep, rest: str = "stopped") -> None:
+    """Sum up the trials that ended, and bring MLflow up to date.
+
+    `rest`: the status of a sweep of which trials are left; stopped = none of them runs.
+    """
+    with sweep.open(rest) as run:
+        if rest == "stopped":
+            sweep.interrupted()
         ended = [trial for trial in list_trials(sweep.folder) if trial.state in ENDED]
         print(f"{len(ended)} of {sweep.config.trials} trials have ended", flush=True)
         sweep.sum_up()

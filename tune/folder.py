@@ -18,16 +18,28 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from norface.errors import CheckpointError
-from norface.tracking import TrackingConfig, open_run, read_facts, read_metrics, replacing
+from norface.tracking import (
+    METRICS_FILE,
+    Run,
+    TrackingConfig,
+    open_run,
+    read_facts,
+    read_metrics,
+    replacing,
+)
 
 TRIAL_FILE, BASE_FILE, BEST_FILE, LOG_FILE = "trial.json", "base.yaml", "best.yaml", "log.txt"
 STOPPED_FILE = "stopped"
+TAKEN_FILE = "taken.jsonl"
+"In a run folder: the reports that come with weights that were taken over, until they are moved."
 ENDED = ("finished", "stopped", "failed")
 OBJECTIVE = "objective"
 "Name of the objective in a trial's metrics, whatever it measures."
@@ -124,10 +136,38 @@ def reports_of(folder: Path) -> list[dict[str, Any]]:
     return [line for line in read_metrics(folder) if OBJECTIVE in line]
 
 
+def take_over(folder: Path, trial: Trial, metrics: Path) -> None:
+    """Note a trial that has another's weights in its newest run folder, with the other's reports.
+
+    trial.json is what counts: killed before it nothing has happened, after it `catch_up` ends it.
+    """
+    taken = folder / f"run{trial.generation}" / TAKEN_FILE
+    with replacing(taken) as aside:
+        shutil.copyfile(metrics, aside)
+    write_trial(folder, trial)
+    catch_up(folder)
+
+
+def catch_up(folder: Path) -> Trial:
+    """The trial of a folder, its files made to agree where a process was killed between two."""
+    trial = read_trial(folder)
+    assert trial is not None, folder
+    taken = folder / f"run{trial.generation}" / TAKEN_FILE
+    if taken.exists():
+        os.replace(taken, folder / METRICS_FILE)
+    last = max(reports_of(folder), key=lambda line: line["step"], default=None)
+    if last is not None and last["step"] > trial.reports:
+        trial.reports, trial.value = last["step"], last[OBJECTIVE]
+        write_trial(folder, trial)
+    metrics = folder / METRICS_FILE
+    if metrics.exists() and not metrics.read_bytes().endswith(b"\n"):
+        # The next line would become part of the half one.
+        Run(folder, TrackingConfig(mlflow=False), None).cut_back(trial.reports)
+    return trial
+
+
 def end_run(folder: Path, status: str, step: int) -> None:
     """Note in run.json how a trial ended (finished, stopped, failed)."""
-    from norface.tracking import Run
-
     if read_facts(folder):
         Run(folder, TrackingConfig(mlflow=False), None).finish(status, step)
 

@@ -27,7 +27,7 @@ from typing import IO, Any, NamedTuple
 from norface.tracking import Run, TrackingConfig
 from norface.training.preemption import RESUME_CODE
 from tune.channel import GO, MARK, STOP
-from tune.folder import LOG_FILE, OBJECTIVE, read_trial, reports_of, write_trial
+from tune.folder import LOG_FILE, OBJECTIVE, catch_up, reports_of, write_trial
 
 GRACE_S = 60.0
 "How long a trial that is told to stop may take to save."
@@ -59,9 +59,7 @@ class TrialWatch:
         self.process: subprocess.Popen[str] | None = None
         self._log: IO[str] | None = None
         self.starts, self._started, self._leaving = 0, 0.0, False
-        trial = read_trial(self.folder)
-        assert trial is not None, self.folder
-        self.trial = trial
+        self.trial = catch_up(self.folder)
 
     def _own_command(self) -> list[str]:
         if self.spec["processes"] > 1:
@@ -178,8 +176,8 @@ class TrialWatch:
     def _look_at_end(self) -> Event | None:
         """The output has ended without a last word: start again, or give up.
 
-        A process that was killed (a rank of it: 128 + signal) or saved on request starts again; one
-        that failed by itself would fail again.
+        A process that was killed (a rank of it: 128 + signal), lost a rank on another node or saved
+        on request starts again; one that failed by itself would fail again.
         """
         assert self.process is not None
         code = self.process.wait()

@@ -22,8 +22,8 @@ from ray import tune
 from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from norface.tracking import METRICS_FILE, replacing
-from tune.folder import OBJECTIVE, read_trial, trial_folder, write_trial
+from norface.tracking import METRICS_FILE
+from tune.folder import OBJECTIVE, read_trial, take_over, trial_folder
 from tune.process import TrialWatch
 
 SAVED_FILE = "saved.json"
@@ -112,9 +112,7 @@ class NorfaceTrial(tune.Trainable):
         shutil.rmtree(run, ignore_errors=True)
         source = next(place.rglob("checkpoints/step-*"))
         shutil.copytree(source, run / source.relative_to(place))
-        with replacing(self.folder / METRICS_FILE) as aside:
-            shutil.copyfile(place / METRICS_FILE, aside)
-        write_trial(self.folder, trial)
+        take_over(self.folder, trial, place / METRICS_FILE)
         self._begin({"values": self.values})
         self.replay.clear()
 
@@ -154,6 +152,7 @@ class NodeRanks:
 
     def __init__(self, command: list[str], cwd: str, folder: str, node: int):
         log = open(Path(folder) / f"log-node{node}.txt", "a", encoding="utf-8")  # noqa: SIM115
+        # Ray kills this process without a word: the pipe then closes, and the ranks end.
         self.process = subprocess.Popen(
-            command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            command, cwd=cwd, stdin=subprocess.PIPE, stdout=log, stderr=log
         )

@@ -187,13 +187,12 @@ def running_ray(address: str, nodes: int, stop: StopRequests) -> Iterator[None]:
 
     import ray
 
-    if address == "local":
-        print(
-            "Ray opens ports on every network interface of this machine and cannot be told not to:"
-            " use it where the network is trusted (docs/sweeps.md)",
-            file=sys.stderr,
-            flush=True,
-        )
+    print(
+        "Ray opens ports on every network interface of its machines and cannot be told not to: use"
+        " it where the network is trusted (docs/sweeps.md)",
+        file=sys.stderr,
+        flush=True,
+    )
     here = address == "local"
     deadline = time.monotonic() + PATIENCE_S
     while not ray.is_initialized():

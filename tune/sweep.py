@@ -7,6 +7,7 @@ import fnmatch
 import json
 import math
 import os
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -40,6 +41,7 @@ from tune.winner import write_best
 FREE_KEYS = ("name", "root", "tracking.*", "resources.*", "budget.trials", "base")
 "Keys that may change between two starts: they move no trial."
 REFUSED_FILE = "refused.json"
+AT_REST = "name faces at rest (`norface targets choose` finds some)"
 
 
 class Sweep:
@@ -65,36 +67,42 @@ class Sweep:
         assert config.normalize is not None
         keys = [str(key) for key in config.space[TARGET].values]
         self.refused = refuse_tested(self.base, config.normalize, keys)
-        self.refused |= refuse_active(config.normalize, keys)
+        rest = [key for key in keys if key not in self.refused]
+        active = refuse_active(config.normalize, rest)
+        self.refused |= {key: f"{why}; {AT_REST}" for key, why in active.items()}
         kept = [key for key in keys if key not in self.refused]
         if not kept:
             key, why = next(iter(self.refused.items()))
             raise ConfigError(
-                f"space.target: all {len(keys)} candidates are refused, first {key} ({why}); name"
-                " faces at rest"
+                f"space.target: all {len(keys)} candidates are refused, first {key}: {why}"
             )
         parameter = Parameter(kind=config.space[TARGET].kind, values=kept)
         return config.model_copy(update={"space": {**config.space, TARGET: parameter}})
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[Run]:
-        """The sweep's run, alone in its folder. Raises CheckpointError for another sweep's."""
+    def open(self, rest: str = "stopped") -> Iterator[Run]:
+        """The sweep's run, alone in its folder. Raises CheckpointError for another sweep's.
+
+        `rest`: its status after a block that ends well, where trials are left.
+        """
         busy = f"{self.folder}: this sweep is being searched already; wait, or choose another name="
         with holding(self.folder / ".lock", busy):
             self.claim()
             # The feeder leaves last: it tells the store how the sweep ended.
             with (
                 SweepFeeder(self.folder, self.config.tracking),
-                open_run(
-                    self.folder,
-                    kind="sweep",
-                    tracking=self.config.tracking.model_copy(update={"mlflow": False}),
-                    root=self.config.root,
-                    config=self.config,
-                    tags={"stage": self.config.stage, "metric": self.base.metric},
-                ) as run,
+                contextlib.ExitStack() as stack,
             ):
-                self.run = run
+                self.run = stack.enter_context(
+                    open_run(
+                        self.folder,
+                        kind="sweep",
+                        tracking=self.config.tracking.model_copy(update={"mlflow": False}),
+                        root=self.config.root,
+                        config=self.config,
+                        tags={"stage": self.config.stage, "metric": self.base.metric},
+                    )
+                )
                 self.study = Study(self.config)
                 for trial in list_trials(self.folder):
                     self.study.remember(trial)
@@ -102,7 +110,10 @@ class Sweep:
                     if trial.ended and read_facts(folder).get("status") == "running":
                         # The driver was killed between the trial's end and its note.
                         end_run(folder, trial.state, trial.reports)
-                yield run
+                yield self.run
+                if self.numbers():
+                    stack.pop_all()
+                    self.run.finish(rest)
 
     def join(self, study: Study) -> None:
         """Take part in a sweep that another process opened: one job of several."""
@@ -130,8 +141,12 @@ class Sweep:
                 )
         with replacing(self.folder / BASE_FILE) as aside:
             aside.write_text(base_text, encoding="utf-8")
-        with replacing(self.folder / REFUSED_FILE) as aside:
-            aside.write_text(json.dumps(self.refused, indent=1) + "\n", encoding="utf-8")
+        for key, why in self.refused.items() if not saved.exists() else ():
+            print(f"space.target: {key} is refused: {why}", file=sys.stderr, flush=True)
+        # Jobs are handed the candidates that are left, and refuse none of them.
+        if self.refused or not (self.folder / REFUSED_FILE).exists():
+            with replacing(self.folder / REFUSED_FILE) as aside:
+                aside.write_text(json.dumps(self.refused, indent=1) + "\n", encoding="utf-8")
         with replacing(saved) as aside:
             save_config(self.config, aside)
 
@@ -194,7 +209,7 @@ class Sweep:
             self.run.log(values, step=len(ended))
 
     def interrupted(self) -> None:
-        """The driver was asked to stop: trials that go on later are KILLED until they do."""
+        """Nothing runs any more: trials that go on later are KILLED until they do."""
         for trial in list_trials(self.folder):
             folder = trial_folder(self.folder, trial.number)
             if not trial.ended and read_facts(folder).get("status") == "running":

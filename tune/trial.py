@@ -24,7 +24,7 @@ from norface.evaluation.crossval_config import CrossvalConfig, FoldTask, fold_co
 from norface.tracking import CONFIG_FILE, read_metrics
 from norface.training.agreement import on_main
 from norface.training.backends.base import Backend
-from norface.training.preemption import StoppedOnRequest, catch_stop_signals
+from norface.training.preemption import RESUME_CODE, StoppedOnRequest, catch_stop_signals
 from norface.training.run import run_stage
 from norface.training.stage import Stage, StageConfig
 from norface.training.stages.nor_config import NorConfig
@@ -220,6 +220,12 @@ def main() -> int:
             print(f"trial {folder.name}: {error}", file=sys.stderr, flush=True)
             say({"failed": str(error)})
             return 2
+        except SystemExit as error:
+            if not isinstance(error.code, str):
+                raise
+            # Another rank is gone (norface.training.run): nothing that this one did wrong.
+            print(f"trial {folder.name}: {error.code}", file=sys.stderr, flush=True)
+            return RESUME_CODE
     return 0
 
 

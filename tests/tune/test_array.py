@@ -7,10 +7,20 @@ import time
 from pathlib import Path
 
 import pytest
-from sweeps import PROJECT, run_search, steps_trained, wait_until, write_workplace
+from sweeps import (
+    PROJECT,
+    VALUES,
+    mlflow_runs,
+    run_search,
+    steps_trained,
+    wait_until,
+    write_workplace,
+)
 
 from norface.tracking import read_facts
-from tune.folder import list_trials, read_trial, reports_of, trial_folder, write_trial
+from tune.array import open_storage
+from tune.folder import Trial, list_trials, read_trial, reports_of, trial_folder, write_trial
+from tune.study import Study
 from tune.sweep import Sweep, load_sweep
 
 optuna = pytest.importorskip("optuna", reason="pip install norface[tune]")
@@ -49,9 +59,37 @@ def test_jobs_share_a_study_and_a_trial_that_ended_is_not_run_again(tmp_path):
     assert [steps_trained(trial_folder(sweep, n)) for n in (0, 2)] == [before[0], before[2]]
 
 
-def test_a_job_that_is_signalled_while_it_listens_saves_and_is_queued_again(
-    tmp_path, monkeypatch
-):
+def test_a_sweep_runs_until_its_summary_and_what_was_cancelled_is_killed(tmp_path, monkeypatch):
+    pytest.importorskip("mlflow")
+    from tune.array import SummaryJob, collect, prepare
+
+    workplace = write_workplace(tmp_path / "work")
+    monkeypatch.chdir(workplace)
+    sweep = Sweep(load_sweep("sweep.yaml", ["tracking.mlflow=true", "budget.trials=2"]))
+    assert prepare(sweep) == [0, 1]
+    sweep = Sweep(sweep.config)
+    sweep.join(Study(sweep.config, open_storage(sweep.folder)))
+    sweep.begin(0)
+    status = lambda: (read_facts(sweep.folder)["status"], mlflow_runs(workplace, sweep.folder))
+    # Jobs may run: summing up by hand says nothing else.
+    collect(Sweep(sweep.config))
+    assert status() == ("running", [("0000", "RUNNING")])
+    # All jobs have gone, the trial's was cancelled.
+    SummaryJob(sweep.config, str(workplace))()
+    assert status() == ("stopped", [("0000", "KILLED")])
+    collect(Sweep(sweep.config))
+    assert status() == ("stopped", [("0000", "KILLED")])
+    # Queued again.
+    assert prepare(Sweep(sweep.config)) == [0, 1]
+    assert status() == ("running", [("0000", "KILLED")])
+    for number in range(2):
+        write_trial(trial_folder(sweep.folder, number), Trial(number, VALUES, state="failed"))
+    sweep.begin(1)
+    SummaryJob(sweep.config, str(workplace))()
+    assert status()[0] == "finished"
+
+
+def test_a_job_that_is_signalled_while_it_listens_saves_and_is_queued_again(tmp_path, monkeypatch):
     import submitit
     from submitit.core.job_environment import JobEnvironment
 

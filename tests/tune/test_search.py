@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import yaml
 from sweeps import (
     EXPERTS,
     RATE,
+    mlflow_runs,
     run_search,
     start_search,
     steps_trained,
@@ -39,19 +39,6 @@ def kill_when(workplace: Path, condition, *words: str) -> None:
     finally:
         process.kill()
         process.communicate()
-
-
-def mlflow_runs(workplace: Path, sweep: Path) -> list[tuple[str, str]]:
-    """(trial, status) of every run below the sweep's in MLflow, by trial."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(f"sqlite:///{workplace / 'runs' / 'mlflow.db'}")
-    experiments = [one.experiment_id for one in client.search_experiments()]
-    parent = json.loads((sweep / "mlflow.json").read_text())["run_id"]
-    ended = {"finished": "FINISHED", "stopped": "KILLED"}
-    assert client.get_run(parent).info.status == ended[read_facts(sweep)["status"]]
-    runs = client.search_runs(experiments, f"tags.`mlflow.parentRunId` = '{parent}'")
-    return sorted((run.data.tags["trial"], run.info.status) for run in runs)
 
 
 def test_a_killed_random_sweep_ends_like_an_undisturbed_one(workplace):

@@ -2,76 +2,34 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import sweeps
-from sweeps import EXPERTS, RATE, wait_until, write_workplace
+from sweeps import EXPERTS, RATE, begin, run_here, write_workplace
 
 from norface.config import load_config
 from norface.tracking import read_facts, read_metrics
-from tune.base import Base
-from tune.channel import Reporter
 from tune.config import SweepConfig
-from tune.folder import Trial, read_trial, reports_of, trial_folder, write_trial
-from tune.process import TrialWatch, sum_up
+from tune.folder import (
+    Trial,
+    read_trial,
+    reports_of,
+    trial_folder,
+    write_trial,
+)
+from tune.process import sum_up
 from tune.sweep import Sweep
-from tune.trial import TrialStopped, run_trial
+from tune.trial import TrialStopped
 
 pytest.importorskip("optuna", reason="pip install norface[tune]")
-VALUES = {RATE: 0.01, EXPERTS: 2}
 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory) -> Path:
     return write_workplace(tmp_path_factory.mktemp("work"))
-
-
-def run_here(folder: Path, *overrides: str, stop_at: int | None = None) -> list[dict]:
-    """Reports of a trial run in this process, in the current folder."""
-    sweep = load_config(SweepConfig, "sweep.yaml", [f"root={folder}", *overrides])
-    place = trial_folder(sweep.folder, 0)
-    place.mkdir(parents=True, exist_ok=True)
-    heard: list[dict] = []
-
-    def listen(message: dict) -> bool:
-        heard.append(message)
-        return message["report"] == stop_at
-
-    reporter = Reporter(listen)
-    run_trial(sweep, Base(sweep), place, Trial(0, VALUES), reporter)
-    reporter.flush()
-    return heard
-
-
-def begin(folder: Path, *overrides: str) -> tuple[Sweep, TrialWatch]:
-    """A sweep's first trial, ready to be watched."""
-    config = load_config(SweepConfig, "sweep.yaml", [f"root={folder}", *overrides])
-    sweep = Sweep(config)
-    with sweep.open():
-        sweep.begin(0)
-    place = trial_folder(sweep.folder, 0)
-    trial = read_trial(place)
-    trial.values = VALUES
-    write_trial(place, trial)
-    return sweep, TrialWatch({**sweep.spec(), "folder": str(place)})
-
-
-def finish(watch: TrialWatch) -> list[float]:
-    """Objective of every report, to the end."""
-    found = []
-    while (event := watch.next()).kind == "report":
-        found.append(event.metrics["objective"])
-        watch.answer(stop=False)
-    assert event.kind == "done", event
-    return found
 
 
 def test_the_objective_is_the_mean_over_folds_of_the_epoch_that_the_stage_chose():
@@ -130,51 +88,6 @@ def test_a_metric_that_is_not_measured_and_a_bad_trial_fail_in_one_line(
     assert event.metrics["error"].startswith("objective.metric: found 'icc'; there are: f1,")
     trial = read_trial(watch.folder)
     assert (trial.state, trial.value, watch.starts) == ("failed", None, 1)
-
-
-@pytest.mark.slow
-def test_a_killed_trial_is_started_again_and_ends_as_if_nothing_had_been(
-    tmp_path, workplace, monkeypatch
-):
-    monkeypatch.chdir(workplace)
-    whole = [one["metrics"]["f1"] for one in run_here(tmp_path / "a")]
-    _, watch = begin(tmp_path / "b")
-    first = watch.next()
-    os.kill(watch.process.pid, signal.SIGKILL)
-    rest = finish(watch)
-    assert watch.starts == 2
-    found = [first.metrics["objective"], *rest]
-    assert found == [max(whole[: n + 1]) for n in range(3)]
-    lines = reports_of(watch.folder)
-    assert [line["step"] for line in lines] == [1, 2, 3]
-    trial = read_trial(watch.folder)
-    assert (trial.state, trial.reports, trial.value) == ("finished", 3, found[-1])
-
-
-@pytest.mark.slow
-def test_a_trial_whose_watcher_is_gone_saves_and_leaves_the_folder_to_the_next(
-    tmp_path, workplace, monkeypatch
-):
-    monkeypatch.chdir(workplace)
-    _, watch = begin(tmp_path)
-    # A watcher of its own process, killed while the trial waits for its answer.
-    code = (
-        "import json, sys; from tune.process import TrialWatch\n"
-        "watch = TrialWatch(json.loads(sys.argv[1])); watch.next()\n"
-        "print(watch.process.pid, flush=True); watch.next()"
-    )
-    killed = subprocess.Popen(
-        [sys.executable, "-c", code, json.dumps(watch.spec)],
-        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(sweeps.PROJECT)},
-    )  # fmt: skip
-    pid = int(killed.stdout.readline())
-    killed.kill()
-    killed.wait()
-    wait_until(lambda: not Path(f"/proc/{pid}/cmdline").exists(), "the orphan to end", 60)
-    watch = TrialWatch(watch.spec)
-    assert watch.trial.reports == 1
-    finish(watch)
-    assert read_trial(watch.folder).state == "finished"
 
 
 @pytest.mark.slow
