@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -136,18 +136,32 @@ def check_target(
     detector: FaceDetector | None = None,
     labelled: Mapping[int, float] | None = None,
 ) -> None:
-    """Raise CorpusError where an aligned picture (S, S, 3) is no target.
+    """Raise CorpusError where an aligned picture (S, S, 3) is no target; see `find_fault`."""
+    fault = find_fault(pixels, reader=reader, detector=detector, labelled=labelled)
+    if fault is not None:
+        raise CorpusError(f"{name}: is no target, {fault}; {_ADVICE}")
+
+
+def find_fault(
+    pixels: np.ndarray,
+    *,
+    reader: UnitReader | None,
+    detector: FaceDetector | None = None,
+    labelled: Mapping[int, float] | None = None,
+) -> str | None:
+    """Why an aligned picture (S, S, 3) is no target, a clause; None where it is one.
 
     Without `reader` or `detector` that part is not looked at. `labelled`: see `labelled_units`.
     """
     if labelled:
-        raise CorpusError(f"{name}: is no target, it is labelled {_list(labelled)}; {_ADVICE}")
+        return f"it is labelled {_list(labelled)}"
     if detector is not None:
         shown = resize_pixels(pixels, max(DETECTED_SIDE, len(pixels)))
         if not detector.find_faces(shown):
-            raise CorpusError(f"{name}: is no target, no face is found in it; {_ADVICE}")
+            return "no face is found in it"
     if reader is not None and (active := active_units(pixels, reader)):
-        raise CorpusError(f"{name}: is no target, {reader.name} sees {_list(active)}; {_ADVICE}")
+        return f"{reader.name} sees {_list(active)}"
+    return None
 
 
 def _list(units: Mapping[int, float]) -> str:
@@ -158,11 +172,23 @@ def _list(units: Mapping[int, float]) -> str:
 
 def check_row(index: ShardIndex, key: str) -> None:
     """`check_target` of a picture of shards: its labels, and of a photograph what is read too."""
+    fault = find_row_fault(index, key, lambda corpus: find_reader(corpus, key))
+    if fault is not None:
+        raise CorpusError(f"{key}: is no target, {fault}; {_ADVICE}")
+
+
+def find_row_fault(
+    index: ShardIndex, key: str, choose: Callable[[str], UnitReader | None], *, exact: bool = True
+) -> str | None:
+    """`find_fault` of a picture of shards. `choose` gives the reader of a corpus's faces.
+
+    `exact`: labels of synthetic faces are the truth, and nothing is read beside them.
+    """
     row = index.row_of(key)
     labelled, corpus = labelled_units(index, row), str(index.table["corpus"].iloc[row])
-    exact = corpus == SYNTHETIC and labelled is not None
-    reader = None if exact or labelled else find_reader(corpus, key)
-    check_target(index.read_pixels(row), key, reader=reader, labelled=labelled)
+    known = labelled or (exact and corpus == SYNTHETIC and labelled is not None)
+    reader = None if known else choose(corpus)
+    return find_fault(index.read_pixels(row), reader=reader, labelled=labelled)
 
 
 def check_file(path: str | Path, pixels: np.ndarray, corpora: Collection[str]) -> None:

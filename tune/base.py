@@ -143,10 +143,14 @@ class Base:
 
     def folds(self) -> list[str]:
         """The folds of a trial, in order (stage cla). Opens the shards' index."""
+        names = self.all_folds(self.sweep.folds)
+        return self.sweep.folds or names
+
+    def all_folds(self, only: list[str] | None = None) -> list[str]:
+        """The folds of the cross-validation; ConfigError where `only` names another."""
         config = self._validate(self.values)
         assert isinstance(config, CrossvalConfig)
-        names = list_folds(config.model_copy(update={"only": self.sweep.folds}))
-        return self.sweep.folds or names
+        return list_folds(config.model_copy(update={"only": only}))
 
     def reports(self, folds: int = 1) -> int:
         """Reports of a whole trial."""

@@ -8,27 +8,24 @@ are not enough: a reader looks at the picture too.
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from norface.critics.base import CriticsConfig, build_critics, file_sha256
-from norface.critics.face_reader import FaceReaderCritic
-from norface.data.labels import ACTION_UNITS, unit_name
+from norface.critics.base import file_sha256
 from norface.data.shards import ShardIndex
-from norface.errors import ConfigError
+from norface.data.streams import find_tested
+from norface.errors import ConfigError, WeightsError
 from norface.evaluation.crossval_config import CrossvalConfig
-from norface.images import to_image
+from norface.evaluation.unit_readers import UnitReader, choose_reader
 from norface.normalize import normalize_shards
+from norface.targets import find_row_fault
 from norface.training.backends.ranks import choose_cuda
 from norface.training.stages.cla_folds import open_folds
 from tune.base import Base
 from tune.config import NormalizeChoice
 
-UNITS = tuple(ACTION_UNITS)
 CHOSEN = "chosen"
 "Name of the link to a target's set where every fold has a generator of its own."
 
@@ -36,63 +33,48 @@ CHOSEN = "chosen"
 def refuse_active(choice: NormalizeChoice, keys: Sequence[str]) -> dict[str, str]:
     """Candidate => why it is no target: the units that its labels or the reader see active.
 
-    Candidates without an active unit are not in it. Raises CorpusError for a key that is not there.
+    Candidates at rest are not in it. Raises CorpusError for a key that is not there, WeightsError
+    where the reader is not there.
     """
     index = ShardIndex.open(choice.target_shards or choice.shards)
-    rows = index.rows_of(list(keys))
-    refused: dict[str, list[str]] = {}
-    labels = index.labels("intensity", UNITS)[rows]
-    presence = index.labels("au", UNITS)[rows]
-    read = None if choice.reader is None else read_intensity(choice, index, rows)
-    for number, key in enumerate(keys):
-        found = []
-        for column, unit in enumerate(UNITS):
-            labelled = labels[number, column]
-            if labelled >= choice.active_from:
-                found.append(f"{unit_name(unit)} labelled {labelled:g}")
-            elif np.isnan(labelled) and presence[number, column] == 1:
-                found.append(f"{unit_name(unit)} labelled as present")
-            elif read is not None and read[number, column] >= choice.active_from:
-                found.append(f"{unit_name(unit)} read as {read[number, column]:.1f}")
-        if found:
-            refused[key] = found
-    return {key: ", ".join(found) for key, found in refused.items()}
+
+    @functools.cache
+    def choose(corpus: str) -> UnitReader | None:
+        if choice.reader is None:
+            return None
+        try:
+            return choose_reader(choice.reader, {corpus})
+        except WeightsError as error:
+            raise WeightsError(
+                f"normalize.reader: {error}; null goes by the labels alone"
+            ) from None
+
+    exact = choice.reader == "auto"
+    faults = {key: find_row_fault(index, key, choose, exact=exact) for key in keys}
+    return {key: fault for key, fault in faults.items() if fault is not None}
 
 
 def refuse_tested(base: Base, choice: NormalizeChoice, keys: Sequence[str]) -> dict[str, str]:
-    """Candidate => the fold of the sweep that tests its person (protocol strict)."""
+    """Candidate => the fold that tests its person, of all folds: the winner is retrained on all.
+
+    As the classifier itself refuses such a target (norface.data.streams, protocol strict).
+    """
     config = CrossvalConfig.model_validate(base.values)
-    data, wanted = config.cla.data, base.folds()
-    tested = {
-        person: fold.name
-        for fold in open_folds(data, ShardIndex.open(data.shards, cache=data.cache_folder))
-        if fold.name in wanted
-        for person in fold.test
-    }
+    data = config.cla.data
+    folds = open_folds(data, ShardIndex.open(data.shards, cache=data.cache_folder))
     index = ShardIndex.open(choice.target_shards or choice.shards)
     refused = {}
     for key, row in zip(keys, index.rows_of(list(keys)), strict=True):
         record = index.table.iloc[int(row)]
         person = (str(record["corpus"]), str(record["subject"]))
-        if person in tested:
-            refused[key] = f"{'/'.join(person)} is a test subject of fold {tested[person]}"
+        for fold in folds:
+            if found := find_tested([person], fold.test):
+                refused[key] = (
+                    f"{found[0]} is a test subject of fold {fold.name}; name candidates whom no"
+                    " fold tests, from another corpus (normalize.target_shards)"
+                )
+                break
     return refused
-
-
-@torch.no_grad()
-def read_intensity(choice: NormalizeChoice, index: ShardIndex, rows: np.ndarray) -> np.ndarray:
-    """What the reader sees in these pictures: intensities (N, 17), 0..5 in the order of UNITS.
-
-    Raises ConfigError for a critic that does not read intensities.
-    """
-    critic = build_critics(CriticsConfig(expression=choice.reader))["expression"]
-    if not isinstance(critic, FaceReaderCritic):
-        raise ConfigError(
-            f"normalize.reader: {critic.card.name} does not read action units; use a network of"
-            " `norface train critic`, or null to go by the labels alone"
-        )
-    images = torch.stack([to_image(index.read_pixels(int(row))) for row in rows])
-    return 5 * critic(images).numpy()
 
 
 def set_folder(choice: NormalizeChoice, fold: str) -> tuple[Path, Path]:
@@ -118,6 +100,8 @@ def normalize_with(choice: NormalizeChoice, target: str, fold: str) -> Path:
             out,
             target_key=target,
             target_shards=choice.target_shards,
+            # `refuse_active` has looked at it, as the sweep's config says.
+            check_target=False,
             device="cuda" if choose_cuda("auto") else "cpu",
         )
         if out != choice.out:

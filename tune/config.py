@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from norface.config import Config, flatten
-from norface.critics.base import CriticChoice, CriticsConfig
+from norface.critics.base import CriticsConfig
+from norface.evaluation.unit_readers import ReaderName
 from norface.tracking import TrackingConfig
 from tune.space import Parameter, drawn_keys, grid_cells, read_space
 
@@ -114,14 +115,14 @@ class NormalizeChoice(Config):
     shards: Path
     "Folder of shards to normalize: those of cla.data.shards."
     target_shards: Path | None = None
-    "Shards that hold the candidate pictures; null = `shards`."
+    """Shards that hold the candidate pictures; null = `shards`. A person whom any fold tests is
+    refused, so that candidates for a whole corpus come from another one."""
     out: Path = Path("normalized")
     "Sets are written to OUT/TARGET/GENERATOR, and found there by the next sweep."
-    reader: CriticChoice | None = CriticChoice()
-    """Judges whether a candidate shows an active unit, beside its labels: an expression critic that
-    reads intensities; null = labels alone."""
-    active_from: float = Field(2.0, gt=0, le=5)
-    "A candidate is refused when its label or the reader says this intensity or more of any unit."
+    reader: ReaderName | None = "auto"
+    """Who looks whether a candidate shows an active unit, beside its labels (norface.targets): auto
+    = MediaPipe at photographs, nobody at synthetic faces, whose labels are exact; packaged or
+    mediapipe = that one at every face; null = labels alone."""
 
 
 JUDGE = "judge-{}.safetensors"

@@ -1,37 +1,29 @@
-"""Target faces that are refused, and what a normalization is worth."""
+"""What a normalization is worth."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sweeps import NETWORKS
 
 from norface.config import load_config
-from norface.data.shards import ShardIndex, ShardWriter
+from norface.data.shards import ShardIndex
 from norface.errors import ConfigError
 from norface.synthetic.corpus import write_corpus
 from norface.tracking import read_metrics
 from norface.training.run import run_stage
 from norface.training.stages.nor import NorStage
 from norface.training.stages.nor_config import NorConfig
-from tune.candidates import normalize_with, refuse_active, set_path
+from tune.candidates import normalize_with, set_path
 from tune.channel import Reporter
 from tune.config import MeasureConfig, NormalizeChoice
 from tune.measure import Measure, compare
 from tune.trial import make_reporting
 
 pytestmark = pytest.mark.slow
-
-NETWORKS = [
-    "normalizer.encoder={side: 64, patch: 8, width: 16, depth: 1, heads: 2}",
-    "normalizer.merging={heads: 2, blocks: 1}",
-    "normalizer.decoder={channels: [16, 8, 8, 8], convolutions: 1, upsampling: shuffle}",
-    "discriminator.channels=[8, 8]",
-    "losses={adv: 1, rec: 10, perc: null, id: null, lm: null, exp: null, eye: null}",
-]
 
 
 @pytest.fixture(scope="module")
@@ -42,40 +34,6 @@ def faces(tmp_path_factory) -> Path:
         folder, pool="normalizer", subjects=4, frames=3, clip_frames=3, side=64, seed=0, workers=1
     )
     return folder
-
-
-def intensities(index: ShardIndex) -> np.ndarray:
-    return index.labels("intensity", (1, 2, 4, 6, 7, 9, 10, 12, 15, 17, 25, 26)).max(axis=1)
-
-
-def test_a_target_with_an_active_unit_is_refused_by_its_label_or_by_the_reader(faces, tmp_path):
-    index = ShardIndex.open(faces)
-    strength = intensities(index)
-    keys = index.table["key"].to_numpy(str)
-    resting = list(keys[strength == 0])
-    active = [key for key in keys[strength >= 2]]
-    assert len(resting) >= 4 and active
-    choice = NormalizeChoice(generator="unused", shards=faces)
-    refused = refuse_active(choice, [*resting, *active])
-    assert set(refused) == set(active)
-    assert all("labelled" in why for why in refused.values())
-    # The blue box of Fig. 4: labelled as showing nothing, and still showing it.
-    with ShardWriter(tmp_path / "unlabelled", side=64) as writer:
-        for row in range(len(index)):
-            record = index.read_record(row)
-            zero = dict.fromkeys(record.intensity, 0.0)
-            writer.write(
-                dataclasses.replace(
-                    record, intensity=zero, presence=dict.fromkeys(record.presence, 0)
-                )
-            )
-    choice = NormalizeChoice(generator="unused", shards=tmp_path / "unlabelled")
-    refused = refuse_active(choice, [*resting, *active])
-    strongest = keys[strength.argmax()]
-    assert "read as" in refused[strongest]
-    assert not set(refused) & set(resting)
-    by_label = choice.model_copy(update={"reader": None})
-    assert refuse_active(by_label, [*resting, *active]) == {}
 
 
 def test_neither_the_bare_target_nor_the_bare_original_is_worth_anything():
