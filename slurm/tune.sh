@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Searches with Ray Tune over all nodes of the allocation.
 #
-#   sbatch slurm/tune.sh CONFIG [key=value ...]
-#   sbatch --nodes=4 --gpus-per-node=8 --cpus-per-task=64 --time=24:00:00 slurm/tune.sh CONFIG ...
+#   slurm/tune.sh CONFIG [key=value ...]
+#   slurm/tune.sh --nodes=4 --gpus-per-node=8 --cpus-per-task=64 --time=24:00:00 CONFIG ...
 #
 # CONFIG is one of configs/tune; paths are relative to where sbatch was called. Ray's head and the
 # driver run on the first node, a worker on each other; trials go wherever they fit. Ports are drawn
 # from the job's number, so that jobs that share a node do not meet, and so is nothing else: Ray
 # listens on every interface, behind a token that only this job knows (docs/sweeps.md).
 # A preempted, time-limited or node-failed job is requeued and goes on; so does the same command.
-# NORFACE_VENV names a virtual environment other than .venv (with norface[tune]), NORFACE_ROOT a
-# project folder other than the script's.
+# Options, --dry-run and freezing are pretrain_nor.sh's; NORFACE_VENV names a virtual environment
+# other than .venv (with norface[tune]).
 #SBATCH --job-name=tune
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
@@ -20,22 +20,29 @@
 #SBATCH --signal=B:USR1@180
 set -uo pipefail
 
-# Slurm runs a copy of this file from its spool, so the project is found through the job.
-project_root() {
-    local script
-    script=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *Command=\([^ ]*\).*/\1/p' | head -n 1)
-    for root in "${NORFACE_ROOT:-}" "$(dirname "$(dirname "$script")")" "$SLURM_SUBMIT_DIR"; do
-        if [[ -f $root/slurm/common.sh ]]; then echo "$root"; return; fi
-    done
-}
-[[ ${SLURM_JOB_ID:-} ]] || { echo "start it with: sbatch $0 CONFIG [key=value ...]" >&2; exit 2; }
-ROOT=$(project_root)
-[[ $ROOT ]] || { echo "project not found; set NORFACE_ROOT to its folder" >&2; exit 2; }
-source "$ROOT/slurm/common.sh"
+# Slurm runs a copy of this file from its spool: the project is found through the job.
+folder=$(dirname "$0")
+[[ -f $folder/common.sh ]] || folder=$(dirname "$(scontrol show job "${SLURM_JOB_ID:-}" |
+    sed -n 's/^ *Command=\([^ ]*\).*/\1/p' | head -n 1)")
+[[ -f $folder/common.sh ]] || folder=${NORFACE_ROOT:-${SLURM_SUBMIT_DIR:-.}}/slurm
+source "$folder/common.sh" || { echo "project not found; set NORFACE_ROOT to it" >&2; exit 2; }
 
-[[ -f ${1:-} ]] || die "expected a config of configs/tune, found '${1:-}'"
+take_options "$@"
+[[ -f ${WORDS[0]:-} ]] || die "expected a config of configs/tune, found '${WORDS[0]:-}'"
 load_setup
 [[ -x $(dirname "$PYTHON")/ray ]] || die "no Ray beside $PYTHON; pip install norface[tune]"
+if [[ ! ${SLURM_JOB_ID:-} ]]; then
+    snapshot=$("${PYTHON[@]}" -m tune.freeze ${dry_run:+--dry-run} "${WORDS[@]}") || exit $?
+    command=(sbatch --parsable "${OPTIONS[@]}" "$snapshot/slurm/tune.sh" "$snapshot/config.yaml")
+    if [[ $dry_run ]]; then
+        printf '#' && printf ' %q' "${command[@]}" && echo && cat "$ROOT/slurm/tune.sh"
+        exit
+    fi
+    job=$("${command[@]}") || exit 1
+    echo "job $job; code and config frozen in $snapshot" >&2
+    echo "$job"
+    exit
+fi
 export RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=token RAY_DISABLE_IMPORT_WARNING=1
 RAY_AUTH_TOKEN=$("$PYTHON" -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_TOKEN
@@ -82,7 +89,7 @@ if ((${#nodes[@]} > 1)); then
         >>"$log" 2>&1 &
 fi
 
-"$PYTHON" -m tune.search "$@" --address "$address:$port" --nodes "${#nodes[@]}" &
+"$PYTHON" -m tune.search "${WORDS[@]}" --address "$address:$port" --nodes "${#nodes[@]}" &
 driver=$!
 trap 'stop_asked=yes; kill -TERM $driver 2>/dev/null' USR1 TERM
 # `wait` also returns when a trap has run: what counts is who is gone.

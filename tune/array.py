@@ -5,13 +5,14 @@
 
 Queues the trials that have not ended through submitit, and a summary behind them; --here runs them
 as processes of this machine, --collect only sums up. Each job asks the study in
-SWEEP/optuna.journal for its values and, with scheduler asha, whether to go on. The same command
-again queues what is missing.
+SWEEP/optuna.journal for its values and, with scheduler asha, whether to go on. Jobs run the code
+and the configs as they were when they were queued. The same command again queues what is missing.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shutil
 import sys
@@ -21,13 +22,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from launchers.submit import ClusterConfig
-from norface.config import load_config
+from launchers.cluster import ClusterConfig
+from launchers.snapshot import FOLDER, write_snapshot
+from launchers.submit import build_executor
+from norface.config import load_config, read_yaml
 from norface.errors import ConfigError, LaunchError, NorfaceError
 from norface.report.build import REPORT_FILE
 from norface.tracking import read_facts
 from tune.config import SweepConfig
-from tune.folder import ENDED, end_run, list_trials, trial_folder
+from tune.folder import BASE_FILE, ENDED, end_run, list_trials, trial_folder
 from tune.process import GRACE_S, TrialWatch
 from tune.study import Study
 from tune.sweep import Sweep, load_sweep
@@ -68,7 +71,7 @@ class ArrayJob:
             self._outcome = error
 
     def _run(self) -> str:
-        sweep = Sweep(self.config)
+        sweep = reopen(self.config)
         sweep.join(Study(sweep.config, open_storage(sweep.folder)))
         trial = sweep.begin(self.number)
         if trial.ended:
@@ -115,7 +118,12 @@ class SummaryJob:
 
     def __call__(self) -> None:
         os.chdir(self.cwd)
-        sum_up(Sweep(self.config))
+        sum_up(reopen(self.config))
+
+
+def reopen(config: SweepConfig) -> Sweep:
+    """A sweep as it was prepared, whatever became of its base config since."""
+    return Sweep(config, read_yaml(config.folder / BASE_FILE))
 
 
 def open_storage(folder: Path) -> Any:
@@ -135,42 +143,39 @@ def prepare(sweep: Sweep) -> list[int]:
 
 
 def submit(sweep: Sweep, cluster: ClusterConfig) -> list[str]:
-    """Queue the trials that have not ended; returns the ids of their jobs and of the summary."""
-    import submitit
+    """Queue the trials that have not ended; returns the ids of their jobs and of the summary.
 
-    numbers, config, cwd = prepare(sweep), sweep.config, os.getcwd()
-    resources = config.resources
-    executor = submitit.SlurmExecutor(
-        folder=cluster.logs.absolute() / "%j", max_num_timeout=cluster.restarts
-    )
-    common = {
-        "time": cluster.minutes,
-        "partition": cluster.partition,
-        "account": cluster.account,
-        "constraint": cluster.constraint,
-        "signal_delay_s": cluster.signal_before_end_s,
-        "stderr_to_stdout": True,
-        "nodes": 1,
-        "ntasks_per_node": 1,
-    }
+    The jobs run the code as it is now, from a snapshot in the sweep's folder.
+    """
+    numbers, cwd = prepare(sweep), os.getcwd()
+    code = write_snapshot(sweep.folder / FOLDER, {})
+    executor = build_trial_executor(sweep.config, cluster, code)
     executor.update_parameters(
-        job_name=config.name,
-        cpus_per_task=max(1, round(resources.cpus * resources.processes)),
-        gpus_per_node=round(resources.gpus * resources.processes) or None,
-        array_parallelism=resources.at_once or len(numbers) or 1,
-        **common,
+        array_parallelism=sweep.config.resources.at_once or len(numbers) or 1
     )
     with executor.batch():
-        jobs = [executor.submit(ArrayJob(config, number, cwd)) for number in numbers]
+        jobs = [executor.submit(ArrayJob(sweep.config, number, cwd)) for number in numbers]
     ids = [job.job_id for job in jobs]
-    after = f"afterany:{ids[0].partition('_')[0]}" if ids else None
-    executor = submitit.SlurmExecutor(folder=cluster.logs.absolute() / "%j")
-    executor.update_parameters(
-        job_name=f"{config.name}-summary",
-        additional_parameters={"dependency": after} if after else {},
-        **common,
-    )
-    return [*ids, executor.submit(SummaryJob(config, cwd)).job_id]
+    name = f"{sweep.config.name}-summary"
+    changes = {"nodes": 1, "ranks_per_node": 1, "cpus_per_rank": 1, "gpus_per_node": 0}
+    executor = build_executor(cluster.model_copy(update={**changes, "name": name}), code)
+    if ids:
+        after = f"afterany:{ids[0].partition('_')[0]}"
+        executor.update_parameters(additional_parameters={"dependency": after})
+    return [*ids, executor.submit(SummaryJob(sweep.config, cwd)).job_id]
+
+
+def build_trial_executor(config: SweepConfig, cluster: ClusterConfig, code: Path) -> Any:
+    """submitit's executor for one trial a job: what the trial needs on one node, in one task."""
+    resources = config.resources
+    changes = {
+        "name": config.name,
+        "nodes": 1,
+        "ranks_per_node": 1,
+        "cpus_per_rank": max(1, math.ceil(resources.cpus * resources.processes)),
+        "gpus_per_node": math.ceil(resources.gpus * resources.processes),
+    }
+    return build_executor(cluster.model_copy(update=changes), code)
 
 
 def run_here(sweep: Sweep) -> None:

@@ -1,7 +1,7 @@
 """Search with Ray Tune, on this machine or on a running cluster of Ray.
 
     python -m tune.search configs/tune/experts.yaml [key=value ...] [--dry-run]
-    sbatch slurm/tune.sh configs/tune/experts.yaml [key=value ...]
+    slurm/tune.sh configs/tune/experts.yaml [key=value ...]
 
 The same command again goes on where a sweep was killed or stopped: trials that ended are not run
 again. SIGTERM, SIGUSR1 and Ctrl-C let the trials save; the exit code is then 75 (start again).

@@ -47,8 +47,9 @@ AT_REST = "name faces at rest (`norface targets choose` finds some)"
 class Sweep:
     """One sweep; `open` it, then `begin` and `end` its trials. Not for several threads at once."""
 
-    def __init__(self, config: SweepConfig):
-        self.base = Base(config)
+    def __init__(self, config: SweepConfig, base: dict[str, Any] | None = None):
+        """`base`: the base config's values, of a sweep that was prepared; None = as it is now."""
+        self.base = Base(config, base)
         self.base.check_space()
         self.refused: dict[str, str] = {}
         if config.normalize is not None:

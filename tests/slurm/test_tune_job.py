@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "tune"))
-from sweeps import write_workplace
+from sweeps import write_configs, write_workplace
 
 pytestmark = [pytest.mark.slurm, pytest.mark.ray, pytest.mark.slow]
 pytest.importorskip("ray", reason="pip install norface[tune]")
@@ -20,8 +20,11 @@ def test_trials_run_on_both_nodes_and_a_cancelled_sweep_goes_on(cluster, tmp_pat
     from tune.folder import list_trials
 
     workplace = write_workplace(tmp_path / "work")
-    words = ["--nodes=2", "--cpus-per-task=1", SCRIPT, "sweep.yaml", "budget.trials=4"]
-    job = cluster.submit(*words, cwd=workplace)
+    words = [SCRIPT, "--nodes=2", "--cpus-per-task=1", "sweep.yaml", "budget.trials=4"]
+    job = cluster.call(*words, cwd=workplace)
+    # The job has a copy of its own.
+    (workplace / "base.yaml").write_text("edited: base")
+    (workplace / "sweep.yaml").write_text("edited: sweep")
     sweep = workplace / "runs" / "s"
     ended = lambda: sum(trial.ended for trial in list_trials(sweep))
     cluster.wait_until(lambda: ended() >= 1, "a trial to end", timeout_s=400, job=job)
@@ -29,7 +32,8 @@ def test_trials_run_on_both_nodes_and_a_cancelled_sweep_goes_on(cluster, tmp_pat
     cluster.wait_for(job, "CANCELLED", timeout_s=200)
     before = {t.number: t.seconds for t in list_trials(sweep) if t.ended}
     assert len(before) < 4
-    job = cluster.submit(*words, cwd=workplace)
+    write_configs(workplace)
+    job = cluster.call(*words, cwd=workplace)
     assert cluster.wait_for(job, timeout_s=500) == "COMPLETED", cluster.report(job)
     trials = list_trials(sweep)
     assert [trial.state for trial in trials] == ["finished"] * 4
@@ -37,3 +41,38 @@ def test_trials_run_on_both_nodes_and_a_cancelled_sweep_goes_on(cluster, tmp_pat
     assert {trial.node for trial in trials} == {"node1", "node2"}
     assert "best: trial" in cluster.log(job)
     assert "norface crossval -c runs/s/best.yaml" in cluster.log(job)
+    assert "Ray opens ports on every network interface" in cluster.log(job)
+    text = cluster.call(*words[:3], "--dry-run", "sweep.yaml", "name=other", cwd=workplace)
+    assert text.startswith("# sbatch --parsable --nodes=2 --cpus-per-task=1 ")
+    assert not (workplace / "runs" / "other").exists()
+
+
+def test_jobs_of_an_array_are_requeued_where_they_were_and_summed_up(cluster, tmp_path):
+    pytest.importorskip("submitit")
+    from norface.tracking import read_facts
+    from tune.folder import list_trials, reports_of, trial_folder
+
+    workplace = write_workplace(tmp_path / "work")
+    words = ["sweep.yaml", "budget={trials: 2, epochs: 60}"]
+    command = [sys.executable, "-m", "tune.array", *words]
+    first, second, summary = cluster.call(*command, cwd=workplace, **project()).split()
+    (workplace / "base.yaml").write_text("edited: base")
+    sweep = workplace / "runs" / "s"
+    assert read_facts(sweep)["status"] == "running"
+    for number, job in enumerate((first, second)):
+        cluster.wait_until(
+            lambda number=number: len(reports_of(trial_folder(sweep, number))) >= 2, "reports",
+            job=job,
+        )  # fmt: skip
+    cluster.call("scancel", "--signal=USR2", first)
+    assert cluster.wait_for(summary, timeout_s=500) == "COMPLETED", cluster.report(first)
+    assert (cluster.restarts(first), cluster.restarts(second)) == (1, 0)
+    trials = list_trials(sweep)
+    assert [(trial.state, trial.reports) for trial in trials] == [("finished", 60)] * 2
+    assert "going on from step" in (trial_folder(sweep, 0) / "log.txt").read_text()
+    assert read_facts(sweep)["status"] == "finished" and (sweep / "best.yaml").is_file()
+
+
+def project() -> dict[str, str]:
+    """The environment in which a command finds this project."""
+    return {"PYTHONPATH": str(Path(__file__).parents[2])}

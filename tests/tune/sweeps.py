@@ -65,9 +65,14 @@ def write_workplace(folder: Path, **corpus: Any) -> Path:
     """A folder with shards, base.yaml and sweep.yaml."""
     folder.mkdir(parents=True, exist_ok=True)
     write_corpus(folder / "shards", **corpus)
+    write_configs(folder)
+    return folder
+
+
+def write_configs(folder: Path) -> None:
+    """base.yaml and sweep.yaml."""
     (folder / "base.yaml").write_text(yaml.safe_dump(BASE))
     (folder / "sweep.yaml").write_text(yaml.safe_dump(SWEEP))
-    return folder
 
 
 def start_search(

@@ -59,6 +59,28 @@ def test_jobs_share_a_study_and_a_trial_that_ended_is_not_run_again(tmp_path):
     assert [steps_trained(trial_folder(sweep, n)) for n in (0, 2)] == [before[0], before[2]]
 
 
+def test_a_trial_asks_slurm_for_what_it_needs_on_the_cluster_that_the_file_describes(
+    tmp_path, monkeypatch
+):
+    from launchers.cluster import ClusterConfig
+    from tune.array import build_trial_executor
+
+    monkeypatch.chdir(write_workplace(tmp_path / "work"))
+    words = ["resources={processes: 4, cpus: 2.5, gpus: 0.5}", "name=mine"]
+    config = load_sweep("sweep.yaml", words)
+    srun = tmp_path / "srun"
+    srun.write_text("#!/bin/sh\n")
+    srun.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    cluster = ClusterConfig(nodes=9, partition="long", modules=["cuda"], time="1:30:00")
+    executor = build_trial_executor(config, cluster, tmp_path / "code")
+    text = executor._make_submission_file_text(executor._submitit_command_str, "uid")
+    for line in ("job-name=mine", "nodes=1", "ntasks-per-node=1", "cpus-per-task=10", "time=90",
+                 "gpus-per-node=2", "partition=long", "signal=USR2@180"):  # fmt: skip
+        assert f"#SBATCH --{line}\n" in text
+    assert f"export PYTHONPATH={tmp_path}/code$" in text and "module load cuda" in text
+
+
 def test_a_sweep_runs_until_its_summary_and_what_was_cancelled_is_killed(tmp_path, monkeypatch):
     pytest.importorskip("mlflow")
     from tune.array import SummaryJob, collect, prepare
