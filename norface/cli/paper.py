@@ -1,8 +1,11 @@
 """A table or figure of the paper, our numbers beside the printed ones.
 
 NAME is table1 ... table12, fig3 ... fig9, or all. What is missing is trained first, on every corpus
-that is given; runs are shared between tables. Where none is given, synthetic faces stand in under
-their own name. Writes OUT/NAME.md, .csv, .tex and .png, and a run in MLflow.
+that is given; runs are shared between tables, and runs of another config are refused. Where none is
+given, synthetic faces stand in under their own name. Writes OUT/NAME.md, .csv, .tex and .png, and a
+run in MLflow; the numbers are those of ROOT/NAME/EXPERIMENT/crossval.json and of its run in MLflow.
+
+{fold} in a path is the fold's name and * the only folder there: strict sets have a generator a fold.
 
 Some pictures want more than a corpus: other target identities (Figures 4 and 9), other normalizers'
 pictures (5), the set of an F_nor without L_eye (6 and Table 10; for synthetic faces
@@ -11,7 +14,7 @@ stand_in.normalizer_images trains both). `all` leaves out those whose data is no
 Example:
     norface paper table7 out=paper
     norface paper table7 experiments.bp4d.shards=[shards/bp4d] \
-        experiments.bp4d.sets.norface='[normalized/{fold}/TARGET/GENERATOR]' seeds=[0,1,2]
+        experiments.bp4d.sets.norface='["normalized/{fold}/*/*"]' seeds=[0,1,2]
     norface paper table10 name=small stand_in.normalizer_images=4000
     norface paper fig5 experiments.bp4d.shards=[shards/bp4d] \
         experiments.bp4d.others.PIRenderer=pirenderer/pictures

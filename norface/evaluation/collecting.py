@@ -126,10 +126,15 @@ def log_result(run: Run, config: CrossvalConfig, result: Mapping[str, Any]) -> N
             values[f"{setting}/{label}"] = value
         for target, interval in summary["targets"].items():
             values[f"{setting}/{result['metric']}/{target}"] = interval["value"]
+        for metric, value in summary["others"].items():
+            values[f"{setting}/{metric}"] = value
+        for metric, targets in summary["other_targets"].items():
+            values |= {f"{setting}/{metric}/{name}": value for name, value in targets.items()}
         folds = [fold["mean"] for fold in summary["folds"].values()]
         if len(folds) > 1:
             values[f"{setting}/{result['metric']}_sd"] = float(np.std(folds, ddof=1))
-    run.log(values, step=0)
+    # A later collection, of more settings or seeds, stands beside this one and is the newest.
+    run.log(values, step=int(run.facts["starts"]) - 1)
     run.log_artifact(config.folder / RESULT_FILE)
     run.note(description=describe_result(result))
 

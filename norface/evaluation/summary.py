@@ -97,7 +97,8 @@ def summarize(folds: Folds, task: str) -> dict[str, Any]:
     """What crossval.json and `norface evaluate` report of one setting.
 
     {"metric", "mean": interval, "targets": {target: interval}, "folds": {fold: {target: value,
-    "mean": value}} (mean over seeds), "others": {metric: mean}, "never_present": {fold: [targets]},
+    "mean": value}} (mean over seeds), "others": {metric: mean}, "other_targets": {metric: {target:
+    value}} (mean over folds and seeds), "never_present": {fold: [targets]},
     "frames" (with a label), "persons", "seeds", "seed_means": [mean of a seed], "confusion"
     (emotion; all folds and seeds)}. Raises CorpusError for samples that are tested twice.
     """
@@ -125,6 +126,14 @@ def summarize(folds: Folds, task: str) -> dict[str, Any]:
         },
         "others": {
             name: round(float(np.nanmean([run[name]["mean"] for run in every_run])), 6)
+            for name in others
+        },
+        "other_targets": {
+            name: {
+                target: round(float(np.nanmean([run[name][target] for run in every_run])), 6)
+                for target in every_run[0][name]
+                if target != "mean" and all(target in run[name] for run in every_run)
+            }
             for name in others
         },
         "never_present": {

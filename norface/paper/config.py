@@ -21,7 +21,8 @@ class ExperimentPlace(Config):
     "Folders of shards with the original faces."
     sets: dict[str, list[Path | list[Path]]] = {}
     """Name => normalized sets, K of them: `norface` = of the paper's F_nor, `without_eye` = of one
-    that was trained without L_eye (losses.eye=null). {fold} stands for the fold's name."""
+    that was trained without L_eye (losses.eye=null). {fold} stands for the fold's name, a part `*`
+    for the only folder there."""
     targets: dict[str, list[Path | list[Path]]] = {}
     """Target identity => the normalized set with it (Figures 4 and 9); any name of letters, digits,
     - and _."""

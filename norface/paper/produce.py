@@ -9,10 +9,11 @@ from pathlib import Path
 from norface.errors import CorpusError
 from norface.paper.compare import compare_table, read_spec
 from norface.paper.config import STAND_IN, PaperConfig
-from norface.paper.experiments import SUFFIX, build_crossval, find_place, task_of
+from norface.paper.experiments import SUFFIX, find_place, task_of
 from norface.paper.pictures import draw_fig3, draw_fig4, draw_fig5, draw_fig6, draw_fig9
 from norface.paper.published import load_table
 from norface.paper.routers import draw_fig8
+from norface.paper.settings import build_crossval
 from norface.report.paper_table import write_comparison
 from norface.tracking import open_run
 

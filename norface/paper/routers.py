@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from norface.errors import CorpusError
 from norface.evaluation.crossval_config import FoldTask, fold_config, list_folds
 from norface.paper.config import PaperConfig
-from norface.paper.experiments import build_crossval, list_places, train_settings
+from norface.paper.experiments import list_places
+from norface.paper.recording import bring_runs
 from norface.report.figures import INK
 from norface.tracking import replacing
 from norface.training.stages.cla_config import ClaConfig
@@ -20,21 +21,15 @@ def draw_fig8(config: PaperConfig) -> list[Path]:
     """OUT/fig8-EXPERIMENT.png: mean gate of each expert of M_o over pictures that show a target."""
     paths = []
     for name, place in list_places(config).items():
-        crossval, absent = build_crossval(config, name, place, ["norface"])
-        if crossval is None:
-            raise CorpusError(f"fig8: {name} has {absent['norface']}")
-        if config.train:
-            train_settings(crossval)
-        tasks = [
-            FoldTask("norface", seed, fold)
-            for seed in crossval.seeds
-            for fold in list_folds(crossval)
-        ]
-        drawn = draw_routing(
-            {task.fold: read_routing(fold_config(crossval, task), crossval.folder / task.name)
-             for task in tasks[: len(list_folds(crossval))]},
-            name,
-        )  # fmt: skip
+        runs = bring_runs(config, name, place, ["norface"])
+        if runs.crossval is None or "norface" in runs.absent:
+            raise CorpusError(f"fig8: {name} has {runs.absent['norface']}")
+        crossval = runs.crossval
+        found = {}
+        for fold in list_folds(crossval):
+            task = FoldTask("norface", crossval.seeds[0], fold)
+            found[fold] = read_routing(fold_config(crossval, task), crossval.folder / task.name)
+        drawn = draw_routing(found, name)
         path = config.out / f"fig8-{name}.png"
         with replacing(path) as aside:
             drawn.savefig(aside, format="png", dpi=150, bbox_inches="tight")
