@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from norface.data.indexing import INDEX_NAME
-from norface.data.normalized import TARGET_NAME
-from norface.data.shards import ShardIndex
 from norface.errors import CorpusError
-from norface.images import read_photo, resize_pixels
+from norface.images import resize_pixels
 from norface.paper.config import ExperimentPlace, PaperConfig
 from norface.paper.experiments import Measured, list_places, run_experiment
+from norface.paper.faces import Faces, Row, choose_faces, read_faces
 from norface.paper.published import MEAN
 from norface.report.figures import COLOURS, INK, RULE
-from norface.target_grid import choose_originals
 from norface.tracking import replacing
 
-COLUMNS = 8
-"Faces of a picture, of as many persons where there are so many."
 WIDEST = 128
 "Side of a face in it."
 BARS = 2.6
 "Inches below the faces of Figure 4."
-Row = tuple[str, list[np.ndarray | None]]
-"Label, and faces (S, S, 3); None = there is none."
-Sets = Mapping[str, Sequence[Path | list[Path]]]
 
 
 class NothingToDraw(CorpusError):
@@ -39,17 +30,16 @@ class NothingToDraw(CorpusError):
 
 def draw_fig3(config: PaperConfig) -> list[Path]:
     """OUT/fig3-EXPERIMENT.png: originals above, and below them a row a normalized set."""
-    needs = "a normalized set without {fold} in its path"
-    return _draw_each(config, 3, needs, lambda place: read_sets(place, place.sets))
+    return _draw_each(config, 3, "a normalized set", lambda faces: faces.of(faces.place.sets))
 
 
 def draw_fig5(config: PaperConfig) -> list[Path]:
     """OUT/fig5-EXPERIMENT.png: originals, other people's normalizers, and F_nor."""
 
-    def rows(place: ExperimentPlace) -> list[Row]:
-        keys = choose_keys(place)
-        others = [(name, read_faces(folder, keys)) for name, folder in place.others.items()]
-        ours = read_sets(place, {"Norface": place.sets.get("norface", [])})
+    def rows(faces: Faces) -> list[Row]:
+        place = faces.place
+        others = [(name, read_faces(folder, faces.keys)) for name, folder in place.others.items()]
+        ours = faces.of({"Norface": place.sets.get("norface", [])})
         return [*others, *ours] if others else []
 
     return _draw_each(config, 5, "somebody else's pictures (others: {METHOD: FOLDER})", rows)
@@ -59,9 +49,9 @@ def draw_fig6(config: PaperConfig) -> list[Path]:
     """OUT/fig6-EXPERIMENT.png: originals, F_nor without L_eye, F_nor with it."""
     names = {"without_eye": "w/ L_exp", "norface": "w/ L_exp & L_eye"}
 
-    def rows(place: ExperimentPlace) -> list[Row]:
-        sets = {label: place.sets[name] for name, label in names.items() if name in place.sets}
-        found = read_sets(place, sets)
+    def rows(faces: Faces) -> list[Row]:
+        sets = faces.place.sets
+        found = faces.of({label: sets[name] for name, label in names.items() if name in sets})
         return found if len(found) == len(names) else []
 
     needs = "the sets norface and without_eye (stand_in.normalizer_images for synthetic faces)"
@@ -71,16 +61,17 @@ def draw_fig6(config: PaperConfig) -> list[Path]:
 def draw_fig9(config: PaperConfig) -> list[Path]:
     """OUT/fig9-EXPERIMENT.png: originals above, a row a target identity, its face at the left."""
     needs = "target identities (targets: {NAME: [SET]})"
-    return _draw_each(config, 9, needs, lambda place: read_sets(place, place.targets))
+    return _draw_each(config, 9, needs, lambda faces: faces.of(faces.place.targets))
 
 
 def draw_fig4(config: PaperConfig) -> list[Path]:
     """OUT/fig4-EXPERIMENT.png and .csv: Figure 9, and below it the mean metric of each target."""
     paths = []
     for name, place in places_with_targets(config).items():
-        rows = read_sets(place, place.targets)
-        if not rows or "-emotion" in name:
+        if not place.targets or "-emotion" in name:
             continue
+        faces = choose_faces(config, name, place)
+        rows = faces.of(place.targets)
         settings = {"w/o Idn": "without"} | {one: f"target-{one}" for one in place.targets}
         task = "intensity" if name.endswith("-intensity") else "au"
         given = config.model_copy(update={"experiments": {name: place}})
@@ -90,7 +81,7 @@ def draw_fig4(config: PaperConfig) -> list[Path]:
             label: outcome.settings[one] for label, one in settings.items()
             if one in outcome.settings
         }  # fmt: skip
-        figure = draw_sheet([("original", read_originals(place)), *rows], more_height=BARS)
+        figure = draw_sheet([("original", faces.originals()), *rows], more_height=BARS)
         share = BARS / figure.get_figheight()
         draw_targets(figure.add_axes((0.07, 0.14 * share, 0.91, 0.64 * share)), found, metric)
         figure.suptitle(f"Figure 4, {name}", x=0.01, ha="left", fontsize=11, color=INK)
@@ -116,71 +107,24 @@ def places_with_targets(config: PaperConfig) -> dict[str, ExperimentPlace]:
     }  # fmt: skip
 
 
-def _draw_each(config: PaperConfig, number: int, needs: str, rows_of) -> list[Path]:  # type: ignore[no-untyped-def]
+def _draw_each(
+    config: PaperConfig, number: int, needs: str, rows_of: Callable[[Faces], list[Row]]
+) -> list[Path]:
     """A picture of the rows of every experiment, once a corpus."""
     paths, seen = [], set()
     places = places_with_targets(config) if number == 9 else list_places(config)
     for name, place in places.items():
-        rows, faces = rows_of(place), str(place.shards)
-        if not rows or faces in seen:
+        faces = choose_faces(config, name, place)
+        rows, shards = rows_of(faces), str(place.shards)
+        if not rows or shards in seen:
             continue
-        seen.add(faces)
-        figure = draw_sheet([("original", read_originals(place)), *rows])
+        seen.add(shards)
+        figure = draw_sheet([("original", faces.originals()), *rows])
         figure.suptitle(f"Figure {number}, {name}", x=0.01, ha="left", fontsize=11, color=INK)
         paths.append(_save(figure, config.out / f"fig{number}-{name}.png"))
     if not paths:
         raise NothingToDraw(f"fig{number}: no experiment has {needs}")
     return paths
-
-
-def choose_keys(place: ExperimentPlace) -> list[str]:
-    """Keys of the faces to show: of different persons those that act most."""
-    index = ShardIndex.open(place.shards[0])
-    return [index.key_of(row) for row in choose_originals(index, COLUMNS)]
-
-
-def read_originals(place: ExperimentPlace) -> list[np.ndarray | None]:
-    """The faces to show."""
-    return read_faces(place.shards[0], choose_keys(place))
-
-
-def read_sets(place: ExperimentPlace, sets: Sets) -> list[Row]:
-    """A row each set of each name, of the faces to show; sets of single folds are left out.
-
-    The first place of a row is the set's target, where it has a picture.
-    """
-    keys, rows = choose_keys(place), []
-    for label, folder in list_folders(sets):
-        picture = folder / TARGET_NAME
-        target = read_photo(picture) if picture.is_file() else None
-        rows.append((label, [target, *read_faces(folder, keys)]))
-    return rows
-
-
-def list_folders(sets: Sets) -> Iterator[tuple[str, Path]]:
-    """(label, folder) of the first corpus of every stream that is not of single folds."""
-    for name, streams in sets.items():
-        for number, one in enumerate(streams, 1):
-            folder = Path(one[0] if isinstance(one, list) else one)
-            if "{fold}" not in str(folder):
-                yield (name if len(streams) == 1 else f"{name} {number}"), folder
-
-
-def read_faces(folder: Path, keys: Sequence[str]) -> list[np.ndarray | None]:
-    """Pictures (S, S, 3) of keys, of shards or of a folder of files KEY.png or KEY.jpg.
-
-    Raises CorpusError where it holds none of them.
-    """
-    if (folder / INDEX_NAME).is_file():
-        index = ShardIndex.open(folder)
-        return [index.read_pixels(int(row)) for row in index.rows_of(keys)]
-    there = {path.stem: path for path in folder.glob("*") if path.suffix in (".png", ".jpg")}
-    if not there.keys() & set(keys):
-        raise CorpusError(
-            f"{folder}: no picture is named by a key, such as {keys[0]}.png; name them so, or make"
-            " a normalized set of them (norface prepare normalized)"
-        )
-    return [read_photo(there[key]) if key in there else None for key in keys]
 
 
 def draw_sheet(rows: Sequence[Row], *, more_height: float = 0) -> Figure:

@@ -9,11 +9,14 @@ import pytest
 import yaml
 
 from norface.cli.main import main
+from norface.config import load_config
+from norface.data.folds import make_folds
 from norface.data.shards import ShardIndex
 from norface.errors import CorpusError
 from norface.images import read_photo, write_png
 from norface.paper.config import ExperimentPlace, PaperConfig, StandInConfig
-from norface.paper.pictures import choose_keys, draw_sheet, read_faces
+from norface.paper.faces import choose_faces, choose_keys, read_faces
+from norface.paper.pictures import draw_sheet
 from norface.paper.stand_in import normalize_by_small
 from norface.synthetic.corpus import write_corpus as write_synthetic
 
@@ -58,6 +61,33 @@ def workplace(tmp_path_factory):
 def test_faces_are_drawn_from_what_is_there(workplace, name):
     assert main(["paper", name, "-c", str(workplace / "paper.yaml")]) == 0
     assert read_photo(workplace / "out" / f"{name}-bp4d.png").std() > 20
+
+
+def test_faces_of_sets_of_single_folds_are_of_the_fold_that_tests_their_person(workplace):
+    path = str(workplace / "paper.yaml")
+    shards = workplace / "shards"
+    index = ShardIndex.open(shards)
+    folds = make_folds(index.persons, parts=3, seed=0, validation_share=0.15)
+    for number, fold in enumerate(folds):
+        folder = workplace / "strict" / fold.name / "T" / f"{number:012x}"
+        write_normalized(shards, folder, noise=30 * number)
+        write_png(folder / "target.png", np.full((16, 16, 3), 200, np.uint8))
+    strict = f'["{workplace}/strict/{{fold}}/*/*"]'
+    words = [f"experiments.bp4d.sets={{norface: {strict}, without_eye: {strict}}}",
+             f"experiments.bp4d.targets={{ID1: {strict}}}"]  # fmt: skip
+    config = load_config(PaperConfig, path, words)
+    faces = choose_faces(config, "bp4d", config.experiments["bp4d"])
+    (label, (target, *shown)), _ = faces.of(faces.place.sets)
+    assert label == "norface" and target is not None and target.mean() == 200
+    tested = {person: number for number, fold in enumerate(folds) for person in fold.test}
+    for key, pixels in zip(faces.keys, shown, strict=True):
+        number = tested[("bp4d", key.split("_")[1])]
+        own = ShardIndex.open(workplace / "strict" / folds[number].name / "T" / f"{number:012x}")
+        assert (pixels == own.read_pixels(own.row_of(key))).all()
+    assert len(set(faces.folds)) == 3
+    for name in ("fig3", "fig6", "fig9"):
+        assert main(["paper", name, "-c", path, *words, f"out={workplace}/strict-out"]) == 0
+        assert read_photo(workplace / "strict-out" / f"{name}-bp4d.png").std() > 20
 
 
 @pytest.mark.slow
