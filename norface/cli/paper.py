@@ -1,11 +1,13 @@
 """A table or figure of the paper, our numbers beside the printed ones.
 
 NAME is table1 ... table12, fig3 ... fig9, or all. What is missing is trained first, on every corpus
-that is given; runs are shared between tables, and runs of another config are refused. Where none is
-given, synthetic faces stand in under their own name. Writes OUT/NAME.md, .csv, .tex and .png, and a
-run in MLflow; the numbers are those of ROOT/NAME/EXPERIMENT/crossval.json and of its run in MLflow.
+that is given; runs are shared between tables, and runs of another config are refused. For corpora
+that are not given synthetic faces stand in under their own name (stand_in.enabled=false: nothing).
+Writes OUT/NAME.md, .csv, .tex and .png, and a run in MLflow; the numbers are those that
+ROOT/NAME/EXPERIMENT/crossval.json and the experiment's run in MLflow have.
 
-{fold} in a path is the fold's name and * the only folder there: strict sets have a generator a fold.
+{fold} in a path is the fold's name and * the only folder there: strict sets have one generator a
+fold.
 
 Some pictures want more than a corpus: other target identities (Figures 4 and 9), other normalizers'
 pictures (5), the set of an F_nor without L_eye (6 and Table 10; for synthetic faces

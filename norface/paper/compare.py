@@ -10,8 +10,16 @@ from typing import Any
 
 from norface.config import Config, load_config
 from norface.errors import ConfigError
+from norface.evaluation.statistics import Interval
 from norface.paper.config import STAND_IN, PaperConfig
-from norface.paper.experiments import SUFFIX, Outcome, run_experiment, task_of
+from norface.paper.experiments import (
+    Outcome,
+    list_stand_ins,
+    run_experiment,
+    scale_of,
+    task_of,
+)
+from norface.paper.pairs import difference, interval
 from norface.paper.published import (
     DELTA,
     MEAN,
@@ -23,6 +31,8 @@ from norface.paper.published import (
 
 DIGITS = {"f1": 1, "accuracy": 2, "icc": 2, "mse": 2, "mae": 2}
 "Digits behind the point, as the paper prints them."
+REFERENCE = "norface"
+"The setting that the others are compared with, person by person."
 
 
 class TableSpec(Config):
@@ -51,6 +61,10 @@ class Line:
     "Which of our settings this is; None = somebody else's method."
     why_absent: str = ""
     "Why we have no number where a setting is named."
+    remark: str = ""
+    "What our number is not, where the row's name says more than was measured."
+    gain: Interval | None = None
+    "What the setting `norface` has more than this one, on the same draws of persons."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +78,8 @@ class Block:
     lines: list[Line]
     about: dict[str, str]
     "What exactly we measured."
+    reference: str = ""
+    "The row that gains are of; empty = none of ours is norface."
 
     @property
     def digits(self) -> int:
@@ -94,6 +110,7 @@ class Comparison:
                     paper, ours = line.paper.get(column), line.ours.get(column)
                     difference = None if paper is None or ours is None else ours - paper
                     low, high = line.interval if line.interval and column == MEAN else (None, None)
+                    gain = line.gain.as_dict() if line.gain and column == MEAN else {}
                     yield {
                         "table": self.name,
                         "experiment": block.experiment,
@@ -106,6 +123,10 @@ class Comparison:
                         "high": high,
                         "difference": difference,
                         "setting": line.setting,
+                        "norface_minus": gain.get("value"),
+                        "norface_minus_low": gain.get("low"),
+                        "norface_minus_high": gain.get("high"),
+                        "remark": line.remark,
                     }
 
 
@@ -143,7 +164,10 @@ def compare_table(config: PaperConfig, name: str) -> Comparison:
         for metric in dict.fromkeys(row.metric for row in published.of(experiment)):
             blocks.append(make_block(published, spec, experiment, metric, outcome))
     notes = [*spec.notes, published.note, *read_notes(name)]
-    blocks += measure_stand_in(config, published, spec)
+    for experiment, task in list_stand_ins(config, published).items():
+        outcome = run_experiment(config, experiment, task, list(spec.rows.values()))
+        for metric in dict.fromkeys(r.metric for r in published.rows if task_of(r.metric) == task):
+            blocks.append(make_block(published, spec, experiment, metric, outcome))
     return Comparison(name, published.title, published.page, blocks, [n for n in notes if n])
 
 
@@ -153,27 +177,6 @@ def known_experiments() -> list[str]:
 
     names = [name for table in list_tables() for name in load_table(table).experiments]
     return list(dict.fromkeys(names))
-
-
-def measure_stand_in(
-    config: PaperConfig, published: PublishedTable, spec: TableSpec
-) -> list[Block]:
-    """Blocks of the synthetic corpus: where no corpus of the paper is given, or it is itself."""
-    given = [name for name in config.experiments if name.startswith(STAND_IN)]
-    if config.experiments and not given:
-        return []
-    if all("-to-" in experiment for experiment in published.experiments):
-        return []
-    blocks = []
-    tasks = dict.fromkeys(task_of(row.metric) for row in published.rows)
-    for task in tasks:
-        experiment = STAND_IN + SUFFIX[task]
-        if given and experiment not in given:
-            continue
-        outcome = run_experiment(config, experiment, task, list(spec.rows.values()))
-        metrics = dict.fromkeys(r.metric for r in published.rows if task_of(r.metric) == task)
-        blocks += [make_block(published, spec, experiment, m, outcome) for m in metrics]
-    return blocks
 
 
 def make_block(
@@ -193,7 +196,9 @@ def make_block(
     columns = list(dict.fromkeys(c for line in lines for c in (*line.paper, *line.ours)))
     units = sorted((c for c in columns if c.startswith("AU")), key=lambda c: int(c[2:]))
     shown = [*units, MEAN] if wide else [MEAN]
-    return Block(experiment, metric, shown, lines, dict(outcome.about) if outcome else {})
+    reference = next((name for name, setting in spec.rows.items() if setting == REFERENCE), "")
+    about = dict(outcome.about) if outcome else {}
+    return Block(experiment, metric, shown, lines, about, reference)
 
 
 def _make_line(
@@ -208,20 +213,32 @@ def _make_line(
     paper = {column: float(value) for column, value in values.items() if column != DELTA}
     if setting is None or outcome is None:
         return Line(name, paper, {}, setting=setting)
+    remark = outcome.remarks.get(setting, "")
     if setting not in outcome.settings:
-        return Line(
-            name, paper, {}, setting=setting, why_absent=outcome.absent.get(setting, "not run")
-        )
+        why = outcome.absent.get(setting, "not run")
+        return Line(name, paper, {}, setting=setting, why_absent=why, remark=remark)
     found = outcome.settings[setting]
-    ours, interval = found.values[metric], found.interval
-    chosen = list(row.units) if row is not None else units or list(ours)
-    if len(chosen) < sum(column.startswith("AU") for column in ours):
-        # Some tables average over some of the units only (Table 10): so must we.
-        kept = {column: ours[column] for column in chosen if column in ours}
-        if kept:
-            ours, interval = {**kept, MEAN: sum(kept.values()) / len(kept)}, None
-    is_main = metric == found.summary["metric"]
-    return Line(name, paper, ours, interval if is_main else None, setting)
+    ours = found.values[metric]
+    wanted = list(row.units) if row is not None else units or []
+    # Some tables average over some of the units only (Table 10): so must we.
+    kept = [unit for unit in wanted if unit in ours]
+    some = kept if 0 < len(kept) < sum(column.startswith("AU") for column in ours) else None
+    if some:
+        chosen = {unit: ours[unit] for unit in some}
+        ours = {**chosen, MEAN: sum(chosen.values()) / len(chosen)}
+    line = Line(name, paper, ours, None, setting, remark=remark)
+    if metric != found.summary["metric"]:
+        return line
+    one, best = outcome.draws[setting], outcome.draws.get(REFERENCE)
+    between = scale(interval(one, some), metric)
+    gain = None if best is None or best is one else scale(difference(best, one, some), metric)
+    return dataclasses.replace(line, interval=(between.low, between.high), gain=gain)
+
+
+def scale(found: Interval, metric: str) -> Interval:
+    """An interval in the paper's units."""
+    by = scale_of(metric)
+    return Interval(by * found.value, by * found.low, by * found.high)
 
 
 def write_json(comparison: Comparison, path: Path) -> None:

@@ -11,7 +11,7 @@ from norface.config import Config
 from norface.tracking import TrackingConfig
 
 STAND_IN = "synthetic"
-"The corpus that stands in, under its own name, where none is given."
+"The corpus that stands in, under its own name, for those that are not given."
 
 
 class ExperimentPlace(Config):
@@ -38,8 +38,10 @@ class ExperimentPlace(Config):
 
 
 class StandInConfig(Config):
-    """Synthetic faces that `norface paper` renders where no corpus is given."""
+    """Synthetic faces that `norface paper` renders for what is not given."""
 
+    enabled: bool = True
+    "Whether they stand in; false = only what is in `experiments` is measured."
     subjects: int = Field(18, ge=9)
     "Persons of the three folds."
     frames: int = Field(12, ge=4)
@@ -73,7 +75,7 @@ class PaperConfig(Config):
     experiments: dict[str, ExperimentPlace] = {}
     "Experiment of the paper (bp4d, disfa-intensity, rafdb-to-affectnet ...) => its data."
     stand_in: StandInConfig = StandInConfig()
-    "The synthetic corpus, measured where `experiments` is empty."
+    "The synthetic corpus, measured for what `experiments` has not."
     seeds: list[int] = Field([0], min_length=1)
     "Seeds of training; figures are means over them."
     train: bool = True

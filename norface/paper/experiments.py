@@ -6,16 +6,21 @@ ROOT/NAME/bp4d/norface/seed0/test=part1/predictions.parquet   the same run in Ta
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from norface.errors import ConfigError
 from norface.paper.config import STAND_IN, ExperimentPlace, PaperConfig
-from norface.paper.protocol import describe_runs
-from norface.paper.published import MEAN, PER_CENT
+from norface.paper.pairs import Draws, draw_settings
+from norface.paper.protocol import describe_runs, is_truth, read_streams
+from norface.paper.published import MEAN, PER_CENT, PublishedTable
 from norface.paper.recording import bring_runs
+from norface.paper.settings import SAME
 
 TASK_OF = {"f1": "au", "icc": "intensity", "mse": "intensity", "mae": "intensity"}
 "Metric of a published row => task; accuracy is that of emotions."
+ACROSS = f"{STAND_IN}-to-webcam"
+"Stands in for experiments across corpora: norface.paper.second_corpus."
 SUFFIX = {"au": "", "intensity": "-intensity", "emotion": "-emotion"}
 
 
@@ -38,6 +43,10 @@ class Outcome(NamedTuple):
     "Setting => why it is not."
     about: dict[str, str]
     "Protocol, folds, seeds ...: what exactly was compared."
+    remarks: dict[str, str]
+    "Setting => what its number is not, where the row's name says more than was measured."
+    draws: dict[str, Draws]
+    "Setting => the draws of persons behind its interval."
 
 
 def task_of(metric: str) -> str:
@@ -51,10 +60,19 @@ def run_experiment(
     """Train what is missing of these settings, collect the rest. Raises NorfaceError."""
     place = find_place(config, experiment, task)
     runs = bring_runs(config, experiment, place, settings)
+    remarks = {name: why for name, why in runs.absent.items() if why.startswith(SAME)}
     if runs.crossval is None:
-        return Outcome({}, runs.absent, {})
+        return Outcome({}, runs.absent, {}, remarks, {})
     found = {name: measure(one) for name, one in runs.record.get("settings", {}).items()}
-    return Outcome(found, runs.absent, describe_runs(runs.crossval, runs.record))
+    for name in found:
+        if is_truth(read_streams(runs.crossval, name)):
+            remarks[name] = "rendered true faces, no F_nor"
+        elif experiment not in config.experiments and runs.crossval.settings[name].features:
+            nearly = "" if task == "emotion" else ", nearly the labels"
+            remarks[name] = f"the packaged reader's action units{nearly}"
+    about = describe_runs(runs.crossval, runs.record)
+    draws = draw_settings(runs.crossval, list(found))
+    return Outcome(found, runs.absent, about, remarks, draws)
 
 
 def find_place(config: PaperConfig, experiment: str, task: str) -> ExperimentPlace:
@@ -66,17 +84,65 @@ def find_place(config: PaperConfig, experiment: str, task: str) -> ExperimentPla
     from norface.paper.stand_in import normalize_by_small, write_stand_in
 
     shards, truth, features = write_stand_in(config)
-    small = {"epochs": config.stand_in.epochs}
-    sets = {"norface": truth}
     if config.stand_in.normalizer_images:
-        sets = normalize_by_small(config, shards)
+        sets = normalize_by_small(config, shards, "normalized")
+    else:
+        sets = {"norface": truth}
+    place = make_place(config, task, shards, sets, features)
+    return add_webcam(config, place) if experiment.startswith(ACROSS) else place
+
+
+def make_place(
+    config: PaperConfig, task: str, shards: Path, sets: Mapping[str, Path], features: Path
+) -> ExperimentPlace:
+    """The stand-in as an experiment's data."""
     return ExperimentPlace(
         shards=[shards],
         sets={name: [one] for name, one in sets.items()},
         features=features,
         config=config.configs / "cla" / f"synthetic-64{SUFFIX[task]}.yaml",
-        cla=small,
+        cla={"epochs": config.stand_in.epochs},
     )
+
+
+def sketch_place(config: PaperConfig, task: str) -> ExperimentPlace:
+    """The stand-in before it is rendered: which settings it will have."""
+    names = ("norface", "without_eye") if config.stand_in.normalizer_images else ("norface",)
+    nowhere = Path("not-rendered")
+    return make_place(config, task, nowhere, dict.fromkeys(names, nowhere), nowhere)
+
+
+def add_webcam(config: PaperConfig, place: ExperimentPlace) -> ExperimentPlace:
+    """Train on the stand-in, test on the second synthetic corpus."""
+    from norface.paper.second_corpus import WEBCAM, write_webcam
+    from norface.paper.stand_in import TARGETS, normalize_by_small
+
+    folder = config.root / config.name / "data"
+    shards, truth = write_webcam(config, folder / TARGETS)
+    by_small = config.stand_in.normalizer_images > 0
+    name = f"{WEBCAM}-normalized"
+    sets = normalize_by_small(config, shards, name) if by_small else {"norface": truth}
+    across = {"folds": "corpora", "train_corpora": [STAND_IN], "fold": f"test={WEBCAM}"}
+    return ExperimentPlace(
+        shards=[*place.shards, shards],
+        # One stream of two sets, one a corpus.
+        sets={name: [[Path(str(place.sets[name][0])), one]] for name, one in sets.items()},
+        config=place.config,
+        cla={**place.cla, "data": across},
+    )
+
+
+def list_stand_ins(config: PaperConfig, published: PublishedTable) -> dict[str, str]:
+    """Synthetic experiment => task: what stands in for experiments of a table that are not given,
+    and what is given under the stand-in's name."""
+    found = {}
+    for row in published.rows:
+        task = task_of(row.metric)
+        name = (ACROSS if "-to-" in row.experiment else STAND_IN) + SUFFIX[task]
+        is_needed = config.stand_in.enabled and row.experiment not in config.experiments
+        if is_needed or name in config.experiments:
+            found[name] = task
+    return found
 
 
 def list_places(config: PaperConfig) -> dict[str, ExperimentPlace]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from norface.errors import CorpusError
 from norface.paper.compare import compare_table, read_spec
-from norface.paper.config import STAND_IN, PaperConfig
-from norface.paper.experiments import SUFFIX, find_place, task_of
+from norface.paper.config import PaperConfig
+from norface.paper.experiments import list_stand_ins, sketch_place
 from norface.paper.pictures import draw_fig3, draw_fig4, draw_fig5, draw_fig6, draw_fig9
 from norface.paper.published import load_table
 from norface.paper.routers import draw_fig8
@@ -47,7 +47,11 @@ def produce(config: PaperConfig, name: str) -> list[Path]:
             for side in ("paper", "ours"):
                 if record["setting"] and record[side] is not None:
                     values[f"{place}/{record['column']}/{side}"] = record[side]
-        run.log(values, step=0)
+            for part in ("", "_low", "_high"):
+                if (gain := record[f"norface_minus{part}"]) is not None:
+                    values[f"{place}/norface_minus{part}"] = gain
+        # A table that is made again, of more seeds, stands beside this one and is the newest.
+        run.log(values, step=int(run.facts["starts"]) - 1)
         for path in paths:
             run.log_artifact(path)
     if not any(line.ours for block in comparison.blocks for line in block.lines):
@@ -60,15 +64,15 @@ def plan(config: PaperConfig, name: str) -> list[str]:
     if name in PICTURES:
         return ["drawn from what is there"]
     published, settings = load_table(name), list(read_spec(config, name).rows.values())
-    places = [one for one in published.experiments if one in config.experiments]
-    if not config.experiments:
-        tasks = dict.fromkeys(task_of(row.metric) for row in published.rows)
-        return [f"{STAND_IN}{SUFFIX[task]}: {', '.join(settings)}" for task in tasks]
+    places = {
+        name: config.experiments[name] for name in published.experiments
+        if name in config.experiments
+    }  # fmt: skip
+    for name, task in list_stand_ins(config, published).items():
+        places[name] = config.experiments.get(name) or sketch_place(config, task)
     lines = []
-    for experiment in places:
-        task = task_of(published.of(experiment)[0].metric)
-        place = find_place(config, experiment, task)
-        crossval, absent = build_crossval(config, experiment, place, settings)
-        lines += [f"{experiment}: {one}" for one in (crossval.settings if crossval else [])]
-        lines += [f"{experiment}: {one} left out, {why}" for one, why in absent.items()]
+    for name, place in places.items():
+        crossval, absent = build_crossval(config, name, place, settings)
+        lines += [f"{name}: {one}" for one in (crossval.settings if crossval else [])]
+        lines += [f"{name}: {one} left out, {why}" for one, why in absent.items()]
     return lines or ["no corpus of this table is given"]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from norface.config import load_config, read_yaml
+from norface.config import flatten, load_config, read_yaml
 from norface.errors import ConfigError
-from norface.evaluation.crossval_config import CrossvalConfig, Setting
+from norface.evaluation.crossval_config import CrossvalConfig, FoldTask, Setting, fold_config
 from norface.paper.config import ExperimentPlace, PaperConfig
 
+SAME = "same run as"
+"Beginning of why a setting is absent that changes nothing here."
+PLAIN = {"without": "w/o Idn", "norface": "w/ Idn"}
+"Settings that change nothing of the classifier, as the paper calls them."
 TARGET = "target-"
 "Beginning of the settings of target identities (Figure 4)."
 
@@ -58,7 +63,31 @@ def build_crossval(
             "tracking": config.tracking,
         }
     )
-    return crossval, absent
+    for name in [*chosen]:
+        if twin := find_twin(crossval, name):
+            absent[name] = twin
+            del chosen[name]
+    if not chosen:
+        return None, absent
+    return crossval.model_copy(update={"settings": chosen}), absent
+
+
+def find_twin(crossval: CrossvalConfig, name: str) -> str:
+    """Why a setting is no experiment of its own: what it changes of the classifier is so already.
+
+    For example E_f from nothing where it has no pre-trained weights anyway. '' = it is one.
+    """
+    setting = crossval.settings[name]
+    plain = setting.model_copy(update={"cla": {}})
+    pair = crossval.model_copy(update={"settings": {"own": setting, "plain": plain}})
+    one, other = (
+        fold_config(pair, FoldTask(which, 0, "")).model_copy(update={"name": ""})
+        for which in ("own", "plain")
+    )
+    if not setting.cla or one != other:
+        return ""
+    changes = ", ".join(f"{key}={json.dumps(value)}" for key, value in flatten(setting.cla).items())
+    return f"{SAME} {PLAIN['norface' if setting.normalized else 'without']}: {changes} anyway"
 
 
 def read_classifier(config: PaperConfig, experiment: str, place: ExperimentPlace) -> dict[str, Any]:

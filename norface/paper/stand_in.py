@@ -17,6 +17,8 @@ from norface.tracking import writing
 KINDS = ("expression", "eyebrow")
 "E_exp and E_eye."
 BATCH = 64
+TARGETS = "targets"
+"Folder of the true normalized faces' target."
 CLIP = 120
 "Faces of the target's clip."
 
@@ -29,7 +31,7 @@ def write_stand_in(config: PaperConfig) -> tuple[Path, Path, Path]:
         workers=size.workers,
     )  # fmt: skip
     # The first face at rest of a person of another pool: the target is nobody who is tested.
-    people = write_people(config, "targets", 1)
+    people = write_people(config, TARGETS, 1)
     truth = write_truth(
         shards, ShardIndex.open(people).key_of(0), folder / "normalized", target_shards=people,
         workers=size.workers,
@@ -60,8 +62,9 @@ def write_candidates(config: PaperConfig, shards: Path) -> dict[str, Path]:
     }  # fmt: skip
 
 
-def normalize_by_small(config: PaperConfig, shards: Path) -> dict[str, Path]:
-    """`norface` and `without_eye` => set of a small F_nor trained with and without L_eye."""
+def normalize_by_small(config: PaperConfig, shards: Path, name: str) -> dict[str, Path]:
+    """`norface` and `without_eye` => set of a small F_nor trained with and without L_eye, in the
+    folder `name` of the data."""
     from norface.config import read_yaml
     from norface.normalize import normalize_shards
     from norface.training.run import run_stage
@@ -81,10 +84,10 @@ def normalize_by_small(config: PaperConfig, shards: Path) -> dict[str, Path]:
     target = choose_in_clip(ShardIndex.open(clip))
     base = read_yaml(config.configs / "nor" / "synthetic-64.yaml")
     sets = {}
-    for name, eye in (("norface", base["losses"]["eye"]), ("without_eye", None)):
+    for setting, eye in (("norface", base["losses"]["eye"]), ("without_eye", None)):
         values = {
             **base,
-            "name": f"{config.name}/nor/{name}",
+            "name": f"{config.name}/nor/{setting}",
             "root": config.root,
             "data": {"shards": [faces, clip]},
             "target_pool": {"keys": [target]},
@@ -94,8 +97,8 @@ def normalize_by_small(config: PaperConfig, shards: Path) -> dict[str, Path]:
         }
         run = run_stage(NorStage, NorConfig.model_validate(values))
         generator = run / "generator.safetensors"
-        sets[name] = normalize_shards(
-            generator, shards, folder / "normalized", target_key=target, target_shards=clip
+        sets[setting] = normalize_shards(
+            generator, shards, folder / name, target_key=target, target_shards=clip
         )
     return sets
 

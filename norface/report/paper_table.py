@@ -10,6 +10,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from norface.evaluation.statistics import Interval
 from norface.paper.compare import Block, Comparison, Line
 from norface.paper.published import MEAN, PER_CENT
 from norface.report.figures import COLOURS, INK, RULE
@@ -46,9 +47,9 @@ def make_grid(block: Block) -> Grid:
             columns.append([show(line.paper.get(column)) for column in block.columns])
             if line.setting and not line.paper:
                 columns[-1] = [show(line.ours.get(column)) for column in block.columns]
-                header[-1] = f"{line.row} (this code)"
+                header[-1] = f"{name_row(line)} (this code)"
             elif line.setting:
-                header.append("this code")
+                header.append(f"this code{name_row(line).removeprefix(line.row)}")
                 columns.append([show(line.ours.get(column)) for column in block.columns])
         rows = zip(block.columns, *columns, strict=True)
         return [header, *[list(row) for row in rows]]
@@ -58,7 +59,7 @@ def make_grid(block: Block) -> Grid:
         both = paper is not None and ours is not None
         grid.append(
             [
-                line.row,
+                name_row(line),
                 show(paper),
                 show(ours),
                 show_interval(line, block.digits),
@@ -68,11 +69,22 @@ def make_grid(block: Block) -> Grid:
     return grid
 
 
+def name_row(line: Line) -> str:
+    """The row's name, and what our number in it is not."""
+    return f"{line.row} [{line.remark}]" if line.remark else line.row
+
+
 def show_interval(line: Line, digits: int) -> str:
     """'61.0 to 70.2', or a dash."""
     if line.interval is None:
         return "-"
     return " to ".join(f"{edge:.{digits}f}" for edge in line.interval)
+
+
+def show_gain(gain: Interval, digits: int) -> str:
+    """'+2.1, 95 % by persons +0.4 to +3.9 (paired)'."""
+    value, low, high = (f"{one:+.{digits}f}" for one in (gain.value, gain.low, gain.high))
+    return f"{value}, 95 % by persons {low} to {high} (paired)"
 
 
 def title_of(block: Block) -> str:
@@ -92,8 +104,13 @@ def list_notes(block: Block) -> list[str]:
         for line in block.lines
         if block.is_wide and line.interval and MEAN in line.ours
     ]
+    gains = [
+        f"{block.reference} minus {line.row}, this code: {show_gain(line.gain, block.digits)}"
+        for line in block.lines
+        if line.gain is not None
+    ]
     absent = [f"{line.row}: not run, {line.why_absent}" for line in block.lines if line.why_absent]
-    return [*notes, *intervals, *absent]
+    return [*notes, *intervals, *gains, *absent]
 
 
 def heading_of(comparison: Comparison) -> str:
@@ -177,9 +194,9 @@ def draw_comparison(comparison: Comparison) -> Figure:
             bars = {}
             for line in ours:
                 bars[f"{line.row}, paper"] = [line.paper.get(column) for column in labels]
-                bars[f"{line.row}, this code"] = [line.ours.get(column) for column in labels]
+                bars[f"{name_row(line)}, this code"] = [line.ours.get(column) for column in labels]
         else:
-            labels = [line.row for line in block.lines]
+            labels = [name_row(line).replace(" [", "\n[") for line in block.lines]
             bars = {
                 "paper": [line.paper.get(MEAN) for line in block.lines],
                 "this code": [line.ours.get(MEAN) for line in block.lines],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from pathlib import Path
 
@@ -14,9 +15,18 @@ from sklearn.metrics import f1_score
 from small_cla import CLASSIFIER
 
 from norface.cli.main import main
+from norface.data.shards import ShardIndex
+from norface.evaluation.statistics import compare_settings
+from norface.evaluation.summary import sum_folds, summarize
+from norface.paper.compare import compare_table
+from norface.paper.config import PaperConfig, StandInConfig
+from norface.paper.experiments import run_experiment
+from norface.paper.published import MEAN
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))
 from marked_faces import write_corpus, write_normalized
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 @pytest.fixture(scope="module")
@@ -25,17 +35,22 @@ def workplace(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("paper")
     shards = write_corpus(folder / "shards", corpus="bp4d")
     write_normalized(shards, folder / "normalized")
+    write_normalized(shards, folder / "without_eye", noise=60, generator="0123456789ab")
     (folder / "cla.yaml").write_text(yaml.safe_dump({"cla": CLASSIFIER}))
     place = {
         "shards": [str(shards)],
-        "sets": {"norface": [str(folder / "normalized")]},
+        "sets": {
+            "norface": [str(folder / "normalized")],
+            "without_eye": [str(folder / "without_eye")],
+        },
         "config": str(folder / "cla.yaml"),
     }
     config = {
         "root": str(folder / "runs"),
         "out": str(folder / "out"),
-        "configs": str(Path(__file__).parents[2] / "configs"),
+        "configs": str(CONFIGS),
         "experiments": {"bp4d": place},
+        "stand_in": {"enabled": False},
         "tracking": {"mlflow": False},
     }
     (folder / "paper.yaml").write_text(yaml.safe_dump(config))
@@ -72,6 +87,7 @@ def test_a_table_shows_ours_beside_the_papers_and_says_what_was_compared(workpla
         assert float(ours[row]["ours"]) == pytest.approx(100 * np.mean(means), abs=1e-4)
     text = (out / "table7.md").read_text()
     assert "| w/o Idn | 67.2 |" in text
+    assert "| w / Idn [rendered true faces, no F_nor] | 69.3 |" in text
     assert "protocol: strict (epoch chosen on validation subjects)" in text
     assert "72 pictures of 9 persons" in text
     assert "generator truth (rendered true faces: a ceiling, no F_nor)" in text
@@ -98,7 +114,8 @@ def test_a_wide_table_has_our_column_beside_the_papers(workplace):
     assert main(["paper", "table1", "-c", str(workplace / "paper.yaml")]) == 0
     lines = (workplace / "out" / "table1.md").read_text().splitlines()
     header = next(line for line in lines if "LP-Net" in line)
-    assert header.endswith("| Norface (Ours) (paper) | this code |")
+    assert header.endswith("| this code [rendered true faces, no F_nor] |")
+    assert "| Norface (Ours) (paper) |" in header
     row = next(line for line in lines if line.startswith("| AU12 |"))
     assert row.split(" | ")[-2] == "90.7"
     # A unit that this corpus does not code has no number of ours.
@@ -123,3 +140,85 @@ def test_pictures_of_faces_and_routers_are_drawn(workplace):
     # Eight persons across; originals above their normalized faces.
     assert faces.shape[1] > 8 * 16 and faces.shape[0] > 2 * 16
     assert (workplace / "out" / "fig8-bp4d.png").stat().st_size > 1000
+
+
+def test_settings_are_compared_person_by_person(workplace):
+    assert main(["paper", "table7", "-c", str(workplace / "paper.yaml")]) == 0
+    record = json.loads((workplace / "runs/paper/bp4d/crossval.json").read_text())
+    told = {name: 100 * v for name, v in record["differences"]["norface - without"].items()}
+    rows = {r["row"]: r for r in read_csv(workplace / "out" / "table7.csv") if r["ours"]}
+    row = rows["w/o Idn"]
+    found = [float(row[f"norface_minus{part}"]) for part in ("", "_low", "_high")]
+    assert found == pytest.approx([told["value"], told["low"], told["high"]], abs=1e-4)
+    assert rows["w / Idn"]["norface_minus"] == ""
+    digits = "{:+.1f}, 95 % by persons {:+.1f} to {:+.1f} (paired)".format(*found)
+    text = (workplace / "out" / "table7.md").read_text()
+    assert f"- w / Idn minus w/o Idn, this code: {digits}\n" in text
+
+
+def test_means_over_some_units_have_their_own_intervals(workplace):
+    """Table 10 averages over units around the eyes; of those the corpus here has AU1."""
+    assert main(["paper", "table10", "-c", str(workplace / "paper.yaml")]) == 0
+    rows = {r["row"]: r for r in read_csv(workplace / "out" / "table10.csv") if r["column"] == MEAN}
+    folds: dict[str, dict] = {}
+    for setting in ("norface", "without_eye"):
+        for path in sorted((workplace / "runs/paper/bp4d" / setting).rglob("*.parquet")):
+            table = pd.read_parquet(path)
+            of_unit = [table[table["target"] == "AU1"].reset_index(drop=True)]
+            folds.setdefault(setting, {})[path.parent.name] = of_unit
+    for row, setting in (("w/ L_exp", "without_eye"), ("w/ L_exp & L_eye", "norface")):
+        mean = summarize(folds[setting], "au")["mean"]
+        found = [float(rows[row][name]) for name in ("ours", "low", "high")]
+        wanted = [100 * mean[name] for name in ("value", "low", "high")]
+        assert found == pytest.approx(wanted, abs=1e-4)
+    gain = compare_settings(*(sum_folds(folds[n], "au") for n in ("without_eye", "norface")), "f1")
+    assert float(rows["w/ L_exp"]["norface_minus_low"]) == pytest.approx(100 * gain.low, abs=1e-4)
+    assert rows["w/ L_exp"]["remark"] == ""
+
+
+def test_a_row_that_changes_nothing_is_no_experiment(workplace):
+    assert main(["paper", "table8", "-c", str(workplace / "paper.yaml"), "train=false"]) == 0
+    why = "same run as w/o Idn: model.extractor_weights=null anyway"
+    text = (workplace / "out" / "table8.md").read_text()
+    assert f"| Random init [{why}] | 66.4 | - | - | - |" in text
+    assert f"- Random init: not run, {why}" in text
+    assert not (workplace / "runs/paper/bp4d/random_init").exists()
+
+
+def test_a_plan_says_what_stands_in_for_what_is_not_given(workplace, capsys):
+    words = ["--dry-run", "-c", str(workplace / "paper.yaml"), "stand_in.enabled=true"]
+    plans = {}
+    for name in ("table5", "table6", "table7", "table10"):
+        assert main(["paper", name, *words]) == 0
+        plans[name] = capsys.readouterr().out.splitlines()
+    assert plans["table5"] == ["table5: synthetic-to-webcam: norface"]
+    assert plans["table6"] == ["table6: synthetic-to-webcam-emotion: norface"]
+    # BP4D is given, the other corpora of Table 7 are not; all of Table 10 is BP4D.
+    assert plans["table7"][:2] == ["table7: bp4d: without", "table7: bp4d: norface"]
+    assert {line.split(": ")[1] for line in plans["table7"][2:]} == {
+        "synthetic",
+        "synthetic-emotion",
+    }
+    assert {line.split(": ")[1] for line in plans["table10"]} == {"bp4d"}
+
+
+@pytest.mark.slow
+def test_synthetic_faces_stand_in_across_corpora_and_say_what_they_are(tmp_path):
+    config = PaperConfig(
+        root=tmp_path,
+        configs=CONFIGS,
+        stand_in=StandInConfig(subjects=9, frames=4, epochs=1),
+        tracking={"mlflow": False},
+    )
+    block = compare_table(config, "table5").blocks[-1]
+    assert block.experiment == "synthetic-to-webcam" and block.about["folds"] == "test=webcam"
+    ours = next(line for line in block.lines if line.setting)
+    assert ours.ours and ours.remark == "rendered true faces, no F_nor"
+    path = next((tmp_path / "paper/synthetic-to-webcam/norface").rglob("*.parquet"))
+    tested = pd.read_parquet(path)
+    assert set(tested["key"].str.partition("_")[0]) == {"webcam"}
+    assert tested["subject"].nunique() == 9 and tested["truth"].notna().all()
+    folds = ShardIndex.open(tmp_path / "paper/data/folds")
+    assert not set(tested["subject"]) & {subject for _, subject in folds.persons}
+    features = run_experiment(config, "synthetic", "au", ["features"])
+    assert features.remarks["features"].endswith("action units, nearly the labels")

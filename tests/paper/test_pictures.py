@@ -51,6 +51,7 @@ def workplace(tmp_path_factory):
         "out": str(folder / "out"),
         "configs": str(CONFIGS),
         "experiments": {"bp4d": place},
+        "stand_in": {"enabled": False},
         "tracking": {"mlflow": False},
     }
     (folder / "paper.yaml").write_text(yaml.safe_dump(config))
@@ -127,7 +128,7 @@ def test_two_small_f_nor_differ_by_the_eyebrow_loss_alone(tmp_path):
         tracking={"mlflow": False},
     )
     shards = write_synthetic(tmp_path / "few", pool="folds", subjects=2, frames=2, side=64)
-    sets = normalize_by_small(config, shards)
+    sets = normalize_by_small(config, shards, "normalized")
     runs = {name: yaml.safe_load((tmp_path / "paper" / "nor" / name / "config.yaml").read_text())
             for name in ("norface", "without_eye")}  # fmt: skip
     assert runs["norface"]["losses"].pop("eye") and not runs["without_eye"]["losses"].pop("eye")

@@ -48,6 +48,7 @@ def workplace(tmp_path_factory) -> Path:
         "out": str(folder / "out"),
         "configs": str(Path(__file__).parents[2] / "configs"),
         "experiments": {"bp4d": place},
+        "stand_in": {"enabled": False},
     }
     (folder / "paper.yaml").write_text(yaml.safe_dump(config))
     assert main(["paper", "table7", "-c", str(folder / "paper.yaml")]) == 0
