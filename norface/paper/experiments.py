@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from norface.errors import ConfigError
 from norface.paper.config import STAND_IN, ExperimentPlace, PaperConfig
+from norface.paper.faces import TRUE_FACES
 from norface.paper.pairs import Draws, draw_settings
 from norface.paper.protocol import describe_runs, is_truth, read_streams
 from norface.paper.published import MEAN, PER_CENT, PublishedTable
@@ -66,7 +67,7 @@ def run_experiment(
     found = {name: measure(one) for name, one in runs.record.get("settings", {}).items()}
     for name in found:
         if is_truth(read_streams(runs.crossval, name)):
-            remarks[name] = "rendered true faces, no F_nor"
+            remarks[name] = TRUE_FACES
         elif experiment not in config.experiments and runs.crossval.settings[name].features:
             nearly = "" if task == "emotion" else ", nearly the labels"
             remarks[name] = f"the packaged reader's action units{nearly}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from norface.data.indexing import INDEX_NAME
-from norface.data.normalized import TARGET_NAME
+from norface.data.normalized import TARGET_NAME, TRUTH, read_set
 from norface.data.shards import ShardIndex
 from norface.errors import CorpusError
 from norface.images import read_photo
@@ -19,6 +19,8 @@ from norface.target_grid import choose_originals
 
 COLUMNS = 8
 "Faces of a picture, of as many persons where there are so many."
+TRUE_FACES = "rendered true faces, no F_nor"
+"What is said of a set that no generator made."
 Row = tuple[str, list[np.ndarray | None]]
 "Label, and faces (S, S, 3); None = there is none."
 Sets = Mapping[str, Sequence[Path | list[Path]]]
@@ -48,17 +50,28 @@ class Faces:
         for name, streams in sets.items():
             for number, stream in enumerate(streams, 1):
                 label = name if len(streams) == 1 else f"{name} {number}"
-                rows.append((label, self._read_stream(stream)))
+                remark = "\n" + TRUE_FACES.replace(", ", ",\n") if self.is_truth([stream]) else ""
+                rows.append((label + remark, self._read_stream(stream)))
         return rows
 
-    def _read_stream(self, stream: Path | list[Path]) -> list[np.ndarray | None]:
+    def is_truth(self, streams: Sequence[Path | list[Path]]) -> bool:
+        """Whether the faces of these streams were rendered, not generated."""
+        folders = [folder for stream in streams for folder in self._folders(stream).values()]
+        return bool(folders) and all(read_set(folder).generator == TRUTH for folder in folders)
+
+    def _folders(self, stream: Path | list[Path]) -> dict[str, Path]:
+        """Fold => the folder with its faces of the first corpus; the fold is '' for all keys."""
         from norface.training.stages.cla_folds import find_sets
 
+        return {
+            fold: find_sets([stream], fold)[0][0] for fold in dict.fromkeys(self.folds or [""])
+        }  # fmt: skip
+
+    def _read_stream(self, stream: Path | list[Path]) -> list[np.ndarray | None]:
         folds = self.folds or [""] * len(self.keys)
         found: dict[str, np.ndarray | None] = {}
         target = None
-        for fold in dict.fromkeys(folds):
-            folder = find_sets([stream], fold)[0][0]
+        for fold, folder in self._folders(stream).items():
             keys = [key for key, own in zip(self.keys, folds, strict=True) if own == fold]
             found |= dict(zip(keys, read_faces(folder, keys), strict=True))
             picture = folder / TARGET_NAME
@@ -67,9 +80,11 @@ class Faces:
         return [target, *(found[key] for key in self.keys)]
 
 
-def choose_faces(config: PaperConfig, experiment: str, place: ExperimentPlace) -> Faces:
-    """The faces to show of an experiment."""
-    keys = choose_keys(place)
+def choose_faces(
+    config: PaperConfig, experiment: str, place: ExperimentPlace, keys: list[str] | None = None
+) -> Faces:
+    """The faces to show of an experiment: those of `keys`, or some that act."""
+    keys = choose_keys(place) if keys is None else keys
     of_folds = "{fold}" in str([*place.sets.values(), *place.targets.values()])
     folds = find_test_folds(config, experiment, place, keys) if of_folds else []
     return Faces(place, keys, folds)

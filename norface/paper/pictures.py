@@ -15,6 +15,7 @@ from norface.paper.config import ExperimentPlace, PaperConfig
 from norface.paper.experiments import Measured, list_places, run_experiment
 from norface.paper.faces import Faces, Row, choose_faces, read_faces
 from norface.paper.published import MEAN
+from norface.paper.study import write_study
 from norface.report.figures import COLOURS, INK, RULE
 from norface.tracking import replacing
 
@@ -34,7 +35,8 @@ def draw_fig3(config: PaperConfig) -> list[Path]:
 
 
 def draw_fig5(config: PaperConfig) -> list[Path]:
-    """OUT/fig5-EXPERIMENT.png: originals, other people's normalizers, and F_nor."""
+    """OUT/fig5-EXPERIMENT.png: originals, other people's normalizers, and F_nor; .csv and .md: the
+    paper's user study, and a measure beside it."""
 
     def rows(faces: Faces) -> list[Row]:
         place = faces.place
@@ -42,7 +44,11 @@ def draw_fig5(config: PaperConfig) -> list[Path]:
         ours = faces.of({"Norface": place.sets.get("norface", [])})
         return [*others, *ours] if others else []
 
-    return _draw_each(config, 5, "somebody else's pictures (others: {METHOD: FOLDER})", rows)
+    paths = _draw_each(config, 5, "somebody else's pictures (others: {METHOD: FOLDER})", rows)
+    for name, place in config.experiments.items():
+        if place.others:
+            paths += write_study(config, name)
+    return paths
 
 
 def draw_fig6(config: PaperConfig) -> list[Path]:
@@ -151,7 +157,7 @@ def draw_sheet(rows: Sequence[Row], *, more_height: float = 0) -> Figure:
         bottom = places[number, 0].get_position(figure)
         figure.text(
             1.3 / (size * columns + 1.5), (bottom.y0 + bottom.y1) / 2, label, ha="right",
-            va="center", fontsize=9, color=INK,
+            va="center", fontsize=9 if "\n" not in label else 7, color=INK,
         )  # fmt: skip
     return figure
 

@@ -16,9 +16,10 @@ from norface.errors import CorpusError
 from norface.images import read_photo, write_png
 from norface.paper.config import ExperimentPlace, PaperConfig, StandInConfig
 from norface.paper.faces import choose_faces, choose_keys, read_faces
-from norface.paper.pictures import draw_sheet
+from norface.paper.pictures import draw_fig5, draw_sheet
 from norface.paper.stand_in import normalize_by_small
 from norface.synthetic.corpus import write_corpus as write_synthetic
+from norface.synthetic.corpus import write_truth
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))
 from marked_faces import write_corpus, write_normalized
@@ -71,7 +72,7 @@ def test_faces_of_sets_of_single_folds_are_of_the_fold_that_tests_their_person(w
     folds = make_folds(index.persons, parts=3, seed=0, validation_share=0.15)
     for number, fold in enumerate(folds):
         folder = workplace / "strict" / fold.name / "T" / f"{number:012x}"
-        write_normalized(shards, folder, noise=30 * number)
+        write_normalized(shards, folder, noise=30 * number, generator=f"{number:012x}")
         write_png(folder / "target.png", np.full((16, 16, 3), 200, np.uint8))
     strict = f'["{workplace}/strict/{{fold}}/*/*"]'
     words = [f"experiments.bp4d.sets={{norface: {strict}, without_eye: {strict}}}",
@@ -137,3 +138,34 @@ def test_two_small_f_nor_differ_by_the_eyebrow_loss_alone(tmp_path):
     assert runs["norface"] == runs["without_eye"]
     first, second = (ShardIndex.open(one).read_pixels(0).astype(int) for one in sets.values())
     assert first.shape == (64, 64, 3) and (first != second).any()
+
+
+def test_the_user_study_stands_beside_a_measure_of_the_same_faces(tmp_path):
+    """Synthetic faces: the true normalized ones keep the expression, a blank picture does not."""
+    size = {"subjects": 3, "frames": 4, "side": 64}
+    shards = write_synthetic(tmp_path / "shards", pool="folds", **size)
+    index = ShardIndex.open(shards)
+    truth = write_truth(shards, index.key_of(0), tmp_path / "normalized")
+    (tmp_path / "blank").mkdir()
+    for row in range(1, len(index)):
+        path = tmp_path / "blank" / f"{index.key_of(row)}.png"
+        write_png(path, np.full((64, 64, 3), 127, np.uint8))
+    place = ExperimentPlace(
+        shards=[shards],
+        sets={"norface": [truth]},
+        others={"PIRenderer": tmp_path / "blank", "Nobody": tmp_path / "blank"},
+    )
+    config = PaperConfig(configs=CONFIGS, out=tmp_path / "out", experiments={"synthetic": place})
+    draw_fig5(config)
+    with open(tmp_path / "out" / "fig5-synthetic.csv", newline="") as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    methods = ["Norface (Ours)", "PIRenderer [54]", "Face2Face^p [81]", "StyleHEAT [82]", "Nobody"]
+    assert list(rows) == methods
+    ours, other, absent = (rows[name] for name in methods[:3])
+    assert (other["paper_mark"], other["paper_t"], other["df"]) == ("2.2", "21.00", "2")
+    assert float(ours["distance"]) < float(other["distance"]) and float(other["t"]) > 0
+    assert absent["distance"] == "" and rows["Nobody"]["distance"] == other["distance"]
+    # One original has no blank picture, so it counts for nobody.
+    text = (tmp_path / "out" / "fig5-synthetic.md").read_text()
+    assert "measured on 11 faces of 3 persons; reader: packaged" in text
+    assert "; Norface: rendered true faces, no F_nor\n" in text and "| 4.6 | 0.49 | - |" in text

@@ -22,6 +22,7 @@ from norface.paper.published import (
     load_table,
     read_notes,
 )
+from norface.paper.study import load_study
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -128,3 +129,21 @@ def test_every_experiment_has_a_classifier_with_the_papers_rate_and_weights(expe
 def test_an_unknown_table_gets_the_list_of_right_ones():
     with pytest.raises(ConfigError, match="'table13' is no table with numbers; there are: table1,"):
         load_table("table13")
+
+
+def test_the_papers_user_study_is_stored_and_fits_its_own_t():
+    ours, *others = load_study()
+    assert (ours.row, ours.mean, ours.sd, ours.t) == ("Norface (Ours)", "4.6", "0.49", "")
+    assert [(one.mean, one.t, one.df) for one in others] == [
+        ("2.2", "21.00", "49"),
+        ("1.8", "26.19", "49"),
+        ("1.6", "33.20", "49"),
+    ]
+    for one in others:
+        # t = difference / (sd of the differences / sqrt(50)); the sd tells how the marks go
+        # together: r = (s1^2 + s2^2 - sd^2) / (2 s1 s2).
+        difference = float(ours.mean) - float(one.mean)
+        spread = difference * 50**0.5 / float(one.t)
+        first, second = float(ours.sd), float(one.sd)
+        together = (first**2 + second**2 - spread**2) / (2 * first * second)
+        assert -1 < together < 1
