@@ -21,6 +21,7 @@ import yaml
 
 from norface.config import flatten
 from norface.errors import TrackingError, hide_password
+from norface.metric_lines import read_lines
 from norface.mlflow_client import default_uri, import_mlflow, make_client, reason
 from norface.system_metrics import SYSTEM_FILE
 from norface.tracking import ARTIFACTS, CONFIG_FILE, METRICS_FILE, RESERVED, RUN_FILE, read_facts
@@ -194,12 +195,9 @@ class Feed:
         if path.stat().st_ino != inode:
             # A resumed run has replaced the file; what was sent before is known by name and step.
             inode, offset = path.stat().st_ino, 0
-        with open(path, "rb") as file:
-            file.seek(offset)
-            whole = file.read().rpartition(b"\n")[0]
+        lines, offset = read_lines(path, offset)
         new = []
-        for text in whole.splitlines():
-            line = json.loads(text)
+        for line in lines:
             stamp, step = int(line["time"] * 1000), line["step"]
             for name, value in line.items():
                 if name not in RESERVED and value is not None and (name, step) not in self._sent:
@@ -208,7 +206,7 @@ class Feed:
             part = new[start : start + METRICS_A_CALL]
             self.client.log_batch(self.run_id, metrics=part)
             self._sent |= {(metric.key, metric.step) for metric in part}
-        self._places[path.name] = (inode, offset + (len(whole) + 1 if whole else 0))
+        self._places[path.name] = (inode, offset)
 
     def _send_images(self) -> None:
         from PIL import Image

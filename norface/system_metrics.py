@@ -8,11 +8,12 @@ too. `step` counts the lines, over all starts of a run.
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 import time
 from pathlib import Path
 from typing import Any
+
+from norface.metric_lines import append_line
 
 SYSTEM_FILE = "system.jsonl"
 MB = 1e6
@@ -46,8 +47,7 @@ class SystemMonitor:
     def _write(self) -> None:
         values = self.measure()
         line = {"step": self._step, "time": round(time.time(), 3), **values}
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_line(self.path, line)
         self._step += 1
 
     def measure(self) -> dict[str, float]:

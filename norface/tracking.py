@@ -30,6 +30,7 @@ from pydantic import Field, field_validator
 from norface import __version__
 from norface.config import Config, config_hash, save_config
 from norface.errors import CheckpointError
+from norface.metric_lines import append_line, read_lines
 from norface.system_metrics import SYSTEM_FILE, SystemMonitor
 
 if TYPE_CHECKING:
@@ -109,8 +110,8 @@ class Run:
             line["images"] = images
         for name, value in metrics.items():
             line[name] = float(value) if math.isfinite(value) else None
-        with writing(self.folder / METRICS_FILE), open(self.folder / METRICS_FILE, "a") as file:
-            file.write(json.dumps(line) + "\n")
+        with writing(self.folder / METRICS_FILE):
+            append_line(self.folder / METRICS_FILE, line)
 
     def log_image(self, name: str, pixels: np.ndarray, step: int) -> Path:
         """Write pixels (H, W, 3, uint8 RGB) as NAME/STEP.png of the run folder."""
@@ -270,16 +271,7 @@ def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
 
 def read_metrics(folder: Path, name: str = METRICS_FILE) -> list[dict[str, Any]]:
     """The whole lines of metrics.jsonl (or another such file); [] where there is none."""
-    lines = []
-    path = folder / name
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict) and "step" in line:
-            lines.append(line)
-    return lines
+    return read_lines(folder / name)[0]
 
 
 @contextlib.contextmanager
