@@ -1,10 +1,10 @@
 """Finds the rank that does not come to a collective, while all others wait there for it.
 
-torch counts the collectives that a rank has entered. A thread on every rank writes that number,
-the step and what the rank is doing to RUN/ranks/N.json, and looks at the others' when its own
-number has not moved for long. Ranks with a lower number than others are the ones that are waited
-for: they are named in one line, and all ranks end with 1. Files, because they are still there when
-a rank is stopped or its machine is dead, whichever rank it is.
+torch counts the collectives that a rank has entered, each group its own. A thread on every rank
+writes their sum, the step and what the rank is doing to RUN/ranks/N.json, and looks at the others'
+when its own number has not moved for long. Ranks with a lower number than others are the ones that
+are waited for: they are named in one line, and all ranks end with 1. Files, because they are still
+there when a rank is stopped or its machine is dead, whichever rank it is.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class Watchdog:
         self.run_folder, self.folder = run_folder, run_folder / RANKS_FOLDER
         self.hang_seconds = hang_seconds
         self.step = 0
+        self._patient: set[str] = set()
         self._start = backend.gather_objects(uuid.uuid4().hex)[0]
         self._main, self._ending = threading.main_thread().ident, threading.Event()
         if backend.is_main:
@@ -83,17 +84,27 @@ class Watchdog:
                     self._end(late)
 
     def _look(self) -> Sighting:
-        group = distributed.group.WORLD
-        count = group._get_sequence_number_for_group() if group is not None else 0  # type: ignore[attr-defined]
+        # Here, at every look: ZeRO makes its group long after this thread has begun.
+        groups = find_groups_of_all(self.world_size)
+        self._be_patient(groups)
         return Sighting(
             rank=self.rank,
             step=self.step,
-            collectives=count,
+            collectives=sum(map(count_collectives, groups)),
             doing=find_line(self._main),
             host=socket.gethostname(),
             pid=os.getpid(),
             start=self._start,
         )
+
+    def _be_patient(self, groups: list[distributed.ProcessGroup]) -> None:
+        """torch gives up after 10 (nccl) or 30 minutes and names nobody: not before us."""
+        patience = datetime.timedelta(seconds=2 * self.hang_seconds + 600)
+        for group in groups:
+            if group.group_name not in self._patient:
+                self._patient.add(group.group_name)
+                for device in group._device_types:
+                    group._get_backend(device)._set_default_timeout(patience)
 
     def _write(self, mine: Sighting) -> None:
         path = self.folder / f"{self.rank}.json"
@@ -146,16 +157,23 @@ def watching(backend: Backend, run_folder: Path, hang_seconds: float) -> Iterato
     if backend.world_size == 1 or hang_seconds == 0:
         yield None
         return
-    group = distributed.group.WORLD
-    if group is not None:
-        # torch gives up after 10 (nccl) or 30 minutes and names nobody: not before us.
-        patience = datetime.timedelta(seconds=2 * hang_seconds + 600)
-        group._get_backend(backend.device)._set_default_timeout(patience)
     watchdog = Watchdog(backend, run_folder, hang_seconds)
     try:
         yield watchdog
     finally:
         watchdog.close()
+
+
+def find_groups_of_all(world_size: int) -> list[distributed.ProcessGroup]:
+    """torch's own group and its copies, in which ZeRO reduces. All ranks enter their collectives
+    in the same order, so that the sum of their counts tells who is behind."""
+    groups = list(distributed.distributed_c10d._world.pg_map)
+    return [group for group in groups if group.size() == world_size]
+
+
+def count_collectives(group: distributed.ProcessGroup) -> int:
+    """Collectives of a group that this rank has entered."""
+    return int(group._get_sequence_number_for_group())  # type: ignore[attr-defined]
 
 
 def find_late(found: list[Sighting], world_size: int) -> list[Sighting | int]:

@@ -17,7 +17,15 @@ from norface.errors import TrainingError
 from norface.training.memory_hint import explaining_memory, suggest
 from norface.training.run import run_stage
 from norface.training.stages.nor_config import NorConfig
-from norface.training.watchdog import Sighting, describe_late, find_late, find_line
+from norface.training.watchdog import (
+    Sighting,
+    describe_late,
+    find_groups_of_all,
+    find_late,
+    find_line,
+)
+
+os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 class SleepsOnRankOne(TinyStage):
@@ -29,11 +37,17 @@ class SleepsOnRankOne(TinyStage):
         return super().train_batch(batch, step)
 
 
-def test_a_rank_that_sleeps_is_named_with_its_step_and_line_and_all_end(tmp_path):
-    config = tiny_config(tmp_path, "trainer.batch_per_rank=4", "trainer.hang_seconds=4")
-    started = time.monotonic()
-    assert wait_for(start_ranks(config, 2, stage=SleepsOnRankOne)) == [1, 1]
-    assert time.monotonic() - started < 40
+@pytest.mark.parametrize(
+    "zero_stage",
+    [None, 1, *(pytest.param(stage, marks=pytest.mark.slow) for stage in (0, 2, 3))],
+)
+def test_a_rank_that_sleeps_is_named_with_its_step_and_line_and_all_end(tmp_path, zero_stage):
+    words = ["trainer.batch_per_rank=4", "trainer.hang_seconds=4"]
+    if zero_stage is not None:
+        pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: pip install deepspeed")
+        words += ["backend.kind=deepspeed", f"backend.zero_stage={zero_stage}"]
+    config = tiny_config(tmp_path, *words)
+    assert wait_for(start_ranks(config, 2, stage=SleepsOnRankOne), timeout_s=120) == [1, 1]
     lines = [line for line in said(config).splitlines() if "did not come" in line]
     (line,) = lines
     assert "rank 1 at step 6 in train_batch (test_watchdog.py:" in line and "within 4 s" in line
@@ -60,6 +74,28 @@ def test_a_rank_that_is_stopped_is_named_though_it_says_nothing_more(tmp_path):
     assert "rank 0 at step" in said(config) and "did not come to where all ranks meet" in said(
         config
     )
+
+
+class TellsPatience(TinyStage):
+    """Says how long torch would wait in each group after the watchdog has looked."""
+
+    def train_batch(self, batch, step):
+        found = super().train_batch(batch, step)
+        if step == 3:
+            time.sleep(1)
+            groups = find_groups_of_all(2)
+            waits = [group._get_backend(self.backend.device).options._timeout for group in groups]
+            print(f"rank {self.backend.rank} waits {[int(wait.total_seconds()) for wait in waits]}")
+        return found
+
+
+def test_torch_gives_up_after_the_watchdog_in_zeros_own_group_too(tmp_path):
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: pip install deepspeed")
+    words = ["backend.kind=deepspeed", "backend.zero_stage=1", "trainer.hang_seconds=7"]
+    config = tiny_config(tmp_path, "trainer.batch_per_rank=4", "trainer.images=40", *words)
+    assert wait_for(start_ranks(config, 2, stage=TellsPatience)) == [0, 0], said(config)
+    for rank in (0, 1):
+        assert f"rank {rank} waits [614, 614]" in said(config)
 
 
 def test_patience_is_for_a_rank_not_for_a_long_run(tmp_path):
