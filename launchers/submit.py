@@ -105,6 +105,8 @@ def build_executor(config: ClusterConfig, code: Path) -> Any:
         qos=config.qos,
         constraint=config.constraint,
         signal_delay_s=config.signal_before_end_s,
+        # A lost node must not end the job where the cluster's own choice is JobRequeue=0.
+        additional_parameters={"requeue": True},
         stderr_to_stdout=True,
         srun_args=srun_args,
         setup=[

@@ -44,6 +44,10 @@ def test_options_win_over_the_file_and_nothing_is_written(script, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_lost_node_queues_the_job_again_whatever_the_clusters_default_is(script):
+    assert "#SBATCH --requeue\n" in script()
+
+
 def test_what_is_not_set_is_left_to_the_cluster(script):
     text = script()
     for word in ("partition", "account", "constraint", "gpus", "qos", "mem", "container"):
