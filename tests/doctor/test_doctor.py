@@ -13,6 +13,7 @@ from threading import Thread
 
 import pytest
 
+from launchers.local import find_free_port
 from norface.bench.loading import write_faces
 from norface.cli.main import main
 from norface.doctor.base import Complaint, look
@@ -136,3 +137,44 @@ def test_two_ranks_measure_their_all_reduce_and_speak_once(tmp_path):
     (line,) = [line for line in found.stdout.splitlines() if line.startswith("ranks")]
     assert "gloo all-reduce of 16 MiB over 2 ranks on 1 machine(s)" in line and "GB/s" in line
     assert "clocks of ranks are within" in found.stdout
+
+
+@pytest.mark.slow
+def test_what_fails_on_another_machine_is_named_with_its_rank(tmp_path, shards):
+    root, port = tmp_path / "runs", str(find_free_port())
+    root.mkdir()
+    # The machine of rank 1: another name, hardly any shared memory, a disk that cannot be written.
+    other = (
+        "hostname node2 && mount -t tmpfs -o size=1m tmpfs /dev/shm"
+        f' && mount -t tmpfs -o ro tmpfs {root} && mount -t tmpfs tmpfs {shards} && exec "$@"'
+    )
+    apart = ["unshare", "--uts", "--mount", "sh", "-c", other, "sh"]
+    if os.geteuid() != 0 or subprocess.run([*apart, "true"], capture_output=True).returncode != 0:
+        pytest.skip("a machine within the machine needs root")
+    command = [sys.executable, "-m", "norface", "doctor", f"root={root}", f"data.shards=[{shards}]"]
+    command += ["backend.device=cpu", "tracking.mlflow=false"]
+    processes = []
+    for rank, words in enumerate((command, [*apart, *command])):
+        environment = {
+            **os.environ, "RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GLOO_SOCKET_IFNAME": "lo",
+            "PYTHONPATH": ".",
+        }  # fmt: skip
+        processes.append(
+            subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
+        )
+    said = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [1, 1], said
+    failed = [line.split(maxsplit=2) for line in said[0].splitlines() if " failed " in line]
+    assert [check for check, *_ in failed] == ["memory", "disk", "shards"]
+    assert all(found.startswith("rank 1 (node2): ") for *_, found in failed)
+    assert "/dev/shm has 1 MiB" in failed[0][2] and "read-only" in failed[1][2]
+    assert f"{shards}" in failed[2][2] and not said[1]
+    lines = said[0].splitlines()
+    assert len([line for line in lines if line.startswith("disk ")]) == 2
+
+
+def test_deepspeed_needs_no_compiler(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    mine = {**read_versions(), "deepspeed": "0.19"}
+    assert "deepspeed 0.19" in check_packages([mine], BackendConfig(kind="deepspeed"))
