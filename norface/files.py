@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -75,10 +76,24 @@ def write_tensors(
             mode = os.fstat(file.fileno()).st_mode & 0o777
         save_file(own_storage(tensors), aside, dict(metadata or {}) or None)
         os.chmod(aside, mode)
+        sync_to_disk(aside)
         os.replace(aside, path)
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+def sync_to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, survive a loss of power. Raises OSError."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        # Some file systems know no such thing for folders.
+        if not (error.errno == errno.EINVAL and path.is_dir()):
+            raise
+    finally:
+        os.close(number)
 
 
 def own_storage(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -6,8 +6,9 @@
         config.yaml         the resolved config
         manifest.json       step, images, ranks, and the sha256 of every other file
 
-A folder is written under a temporary name and renamed, and is only ever used when its sums match:
-a job killed while saving, a full disk or a damaged file system cost at most one interval.
+A folder is written under a temporary name, brought to the disk and renamed, and is only ever used
+when its sums match: a job killed while saving, a loss of power, a full disk or a damaged file
+system cost at most one interval.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from norface.errors import CheckpointError
-from norface.files import write_tensors
+from norface.files import sync_to_disk, write_tensors
 from norface.training.retention import Retention
 
 MANIFEST, STATE = "manifest.json", "state.pt"
@@ -86,8 +87,12 @@ class CheckpointFolder:
             sums = {path.name: digest(path) for path in sorted(aside.iterdir())}
             values = {**manifest.__dict__, "sha256": sums}
             (aside / MANIFEST).write_text(json.dumps(values, indent=1), encoding="utf-8")
+            # Before it has its name, and before older ones go: a loss of power leaves it whole.
+            for path in (*aside.iterdir(), aside):
+                sync_to_disk(path)
             discard(final)
             os.rename(aside, final)
+            sync_to_disk(self.folder)
             self._drop_old(manifest.step)
         except (OSError, SafetensorError, RuntimeError) as error:
             reason = explain_write_failure(error, self.folder)
@@ -113,7 +118,8 @@ class CheckpointFolder:
         path = self.path(step)
         try:
             state = torch.load(path / STATE, map_location="cpu", weights_only=True)
-            models = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
+            files = [path / name for name in sorted(read_manifest(path).sha256)]
+            models = {file.stem: load_file(file) for file in files if file.suffix == ".safetensors"}
         except pickle.UnpicklingError as error:
             message = f"{path / STATE}: cannot be read (it holds more than tensors and plain data)"
             raise CheckpointError(message) from error
@@ -162,19 +168,30 @@ def verify(path: Path) -> Manifest:
 
     Raises CheckpointError naming the file that is missing or differs.
     """
-    try:
-        values = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        manifest = Manifest(**values)
-        sums = manifest.sha256.items()
-    except (OSError, ValueError, TypeError, AttributeError):
-        raise CheckpointError(f"{path / MANIFEST}: missing or not readable") from None
-    for name, expected in sums:
+    manifest = read_manifest(path)
+    for name, expected in manifest.sha256.items():
         try:
             found = digest(path / name)
         except OSError:
             raise CheckpointError(f"{path / name}: missing or not readable") from None
         if found != expected:
             raise CheckpointError(f"{path / name}: damaged (its sha256 is not the manifest's)")
+    return manifest
+
+
+def read_manifest(path: Path) -> Manifest:
+    """What a checkpoint says about itself; its files are not looked at.
+
+    Raises CheckpointError where it is not there, or does not list the files.
+    """
+    try:
+        values = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = Manifest(**values)
+        names = [name for name in manifest.sha256 if Path(name).name == name]
+    except (OSError, ValueError, TypeError, AttributeError):
+        raise CheckpointError(f"{path / MANIFEST}: missing or not readable") from None
+    if STATE not in names or len(names) < len(manifest.sha256):
+        raise CheckpointError(f"{path / MANIFEST}: does not list the files of its folder (sha256)")
     return manifest
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,49 @@ def test_a_damaged_checkpoint_is_passed_over_with_one_line(tmp_path, capsys, nam
     assert folder.newest_whole().step == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "passed over" in line and str(path / name) in line
+
+
+@pytest.mark.parametrize("sums", [{}, None, {"state.pt": "0", "../state.pt": "0"}])
+def test_a_manifest_that_does_not_list_the_files_is_damaged(tmp_path, capsys, sums):
+    folder = CheckpointFolder(tmp_path, keep=3)
+    save(folder, 1)
+    path = save(folder, 2) / "manifest.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, "sha256": sums}))
+    assert folder.newest_whole().step == 1
+    if sums is not None:
+        del values["sha256"]
+        path.write_text(json.dumps(values))
+        assert folder.newest_whole().step == 1
+    assert f"passed over: {path}" in capsys.readouterr().err
+
+
+def test_only_what_the_manifest_lists_is_loaded(tmp_path):
+    folder = CheckpointFolder(tmp_path, keep=3)
+    path = save(folder, 1)
+    (path / "stranger.safetensors").write_bytes((path / "network.safetensors").read_bytes())
+    assert set(folder.load(folder.newest_whole().step)["models"]) == {"network"}
+
+
+def test_every_file_is_on_the_disk_before_the_checkpoint_has_its_name(tmp_path, monkeypatch):
+    happened: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def note_sync(number: int) -> None:
+        fsync(number)
+        happened.append(Path(os.readlink(f"/proc/self/fd/{number}")).name)
+
+    def note_rename(before: Path, after: Path) -> None:
+        rename(before, after)
+        happened.append(f"=> {Path(after).name}")
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "rename", note_rename)
+    save(CheckpointFolder(tmp_path / "checkpoints", keep=3), 1)
+    at = happened.index("=> step-00000001")
+    files = {"network.safetensors", "state.pt", "config.yaml", "manifest.json"}
+    assert files | {".writing-step-00000001"} <= set(happened[:at])
+    assert happened[at - 1] == ".writing-step-00000001" and happened[at + 1] == "checkpoints"
 
 
 def test_a_damaged_checkpoint_is_replaced_when_its_step_comes_again(tmp_path):
