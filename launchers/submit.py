@@ -49,7 +49,6 @@ class RankJob:
             "LOCAL_RANK": str(job.local_rank),
             "WORLD_SIZE": str(job.num_tasks),
             "MASTER_ADDR": job.hostnames[0],
-            "MASTER_PORT": str(20000 + int(job.raw_job_id) % 20000),
         }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "norface", *self.command], env=environment
@@ -78,6 +77,7 @@ def build_executor(config: ClusterConfig, code: Path) -> Any:
     """submitit's executor with the cluster's settings, for the packages in the folder `code`."""
     import submitit
 
+    common = shlex.quote(str(code / "slurm" / "common.sh"))
     mounts = [str(Path.cwd()), str(code), *config.mounts]
     python, srun_args = None, ["--kill-on-bad-exit=1"]
     if config.container is not None and config.container_runtime == "apptainer":
@@ -116,6 +116,9 @@ def build_executor(config: ClusterConfig, code: Path) -> Any:
             f"export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-{config.cpus_per_rank}}}",
             f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
             "export PYTHONSAFEPATH=1  # not the code in the folder that it was submitted from",
+            # Where the ranks find each other: this script runs on their first node.
+            f"MASTER_PORT=$(bash -c 'source \"$0\"; choose_port' {common}) || exit 1",
+            "export MASTER_PORT",
             # See skip_steps in slurm/common.sh: a late kill must not hit the next start.
             "for ((i = ${SLURM_RESTART_COUNT:-0} % 4; i > 0; i--)); do srun -N1 -n1 true; done",
         ],

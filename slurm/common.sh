@@ -10,7 +10,7 @@
 
 RESUME_CODE=75 # EX_TEMPFAIL: "saved as asked; start me again" (norface/training/preemption.py)
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-stop_asked="" child="" killer="" step="" stop_signal=USR1
+stop_asked="" passed_on="" child="" killer="" step="" stop_signal=USR1
 
 die() {
     echo "${SLURM_JOB_NAME:-$(basename "$0")}: $*" >&2
@@ -111,9 +111,20 @@ set_ranks() {
     # refuses to train unless it finds exactly this number of ranks.
     export NORFACE_WORLD_SIZE=$((SLURM_JOB_NUM_NODES * RANKS_PER_NODE))
     MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-    MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000)) # jobs that share a node must not share a port
+    MASTER_PORT=$(choose_port)
     export MASTER_ADDR MASTER_PORT
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$CPUS_PER_RANK}
+}
+
+# A port of this node, the job's first, at which nobody listens. Jobs that share a node look from
+# different ones on. Below those that Linux hands out (32768), above those of Ray in tune.sh.
+choose_port() {
+    local first=$((SLURM_JOB_ID % 2700)) port next
+    for ((next = 0; next < 2700; next++)); do
+        port=$((30000 + (first + next) % 2700))
+        (: <>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
+    done
+    die "no free port between 30000 and 32700 on $(hostname)"
 }
 
 # Sets PART, the I/N of this task of an array; tasks are counted from the first: 0-15 and 1-16 are
@@ -155,9 +166,11 @@ run_once() { # ARGUMENTS...; returns its exit code
 run_and_wait() { # COMMAND...; returns its exit code
     local code ended
     [[ ! $stop_asked ]] || return $RESUME_CODE
-    trap 'ask_to_stop' USR1 USR2 TERM
     "$@" &
     child=$!
+    trap 'ask_to_stop' USR1 USR2 TERM
+    # A request that came since the first line was only noted.
+    [[ ! $stop_asked ]] || ask_to_stop
     # `wait` also returns when a trap has run, so the code that counts is that of a gone child.
     until
         wait "$child"
@@ -174,8 +187,9 @@ run_and_wait() { # COMMAND...; returns its exit code
 # Passes the request on. Ranks that cannot save end themselves after NORFACE_GRACE_S; those that
 # cannot even do that are killed, while there is time left to requeue.
 ask_to_stop() {
-    [[ ! $stop_asked ]] || return 0
     stop_asked=yes
+    [[ ! $passed_on ]] || return 0
+    passed_on=yes
     echo "$(date +%T) asked to stop: the ranks save and end" >&2
     kill -s "$stop_signal" "$child" 2>/dev/null || true
     (

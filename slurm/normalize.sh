@@ -14,7 +14,7 @@
 #SBATCH --output=%x-%j.out
 #SBATCH --open-mode=append
 #SBATCH --requeue
-#SBATCH --signal=B:USR1@60
+#SBATCH --signal=B:USR1@180
 set -uo pipefail
 
 # Slurm runs a copy of this file from its spool: the project is found through the job.
