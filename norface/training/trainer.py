@@ -23,7 +23,7 @@ from norface.config import config_hash
 from norface.errors import CheckpointError, ConfigError, TrainingError
 from norface.progress import Progress
 from norface.tracking import CONFIG_FILE, Run
-from norface.training.agreement import fail_on_all, on_main
+from norface.training.agreement import Looks, fail_on_all, on_main
 from norface.training.backends.base import Backend
 from norface.training.checkpoint import CheckpointFolder, Manifest, non_finite_tensor
 from norface.training.observing import MetricWindow, share_of_machine
@@ -33,9 +33,6 @@ from norface.training.saving import CheckpointWriter
 from norface.training.seeding import seed_step
 from norface.training.stage import Stage, StageConfig
 from norface.training.watchdog import Watchdog
-
-AGREE_EVERY_ON_GPU = 16
-"Steps between looks at losses and stop requests on a GPU, where each look waits for the device."
 
 
 class Trainer:
@@ -61,6 +58,7 @@ class Trainer:
         on_gpu = backend.device.type != "cpu"
         chosen = config.trainer.save_in_background
         self.writer = CheckpointWriter(checkpoints, background=on_gpu if chosen is None else chosen)
+        self.looks = Looks(on_gpu=on_gpu)
         self.profile = ProfileWindow(
             config.trainer.profile, checkpoints.folder.parent, backend.rank
         )
@@ -136,8 +134,7 @@ class Trainer:
         log, save = self._due(self.every.log_every_steps), self._due(save_often)
         often = self.stage.evaluate_every_steps or self.every.evaluate_every_steps
         evaluate, sample = self._due(often), self._due(self.every.sample_every_steps)
-        on_gpu = self.backend.device.type != "cpu"
-        if on_gpu and self.step % AGREE_EVERY_ON_GPU and not (log or save or evaluate or sample):
+        if not (self.looks.due(self.step) or log or save or evaluate or sample):
             return
         stop = self._agree()
         values = self._measure() if log else {}
@@ -190,8 +187,11 @@ class Trainer:
         """Whether any rank was asked to stop. Ends all ranks when a loss of any is not finite."""
         report = next(filter(None, map(self._non_finite, self._unchecked)), "")
         failed = self.writer.failure is not None
-        flags = torch.tensor([self.stop.asked, bool(report), failed], dtype=torch.int32)
-        stop, bad, failed = self.backend.all_reduce_sum(flags.to(self.backend.device)).tolist()
+        proposed = self.looks.propose(self.step)
+        flags = torch.tensor([self.stop.asked, bool(report), failed, proposed], dtype=torch.int32)
+        found = self.backend.all_reduce_sum(flags.to(self.backend.device)).tolist()
+        stop, bad, failed, steps = found
+        self.looks.accept(self.step, steps // self.backend.world_size)
         self._unchecked.clear()
         if failed:
             on_main(self.backend, self.writer.wait)

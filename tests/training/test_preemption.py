@@ -16,6 +16,8 @@ from tiny import TinyStage
 
 from norface.data.loader import GlobalBatchSampler, build_loader
 from norface.errors import LaunchError
+from norface.training import trainer
+from norface.training.agreement import Looks
 from norface.training.preemption import (
     RESUME_CODE,
     STOP_SIGNALS,
@@ -146,3 +148,32 @@ def test_without_a_hang_the_grace_time_changes_nothing(tmp_path, monkeypatch):
     with pytest.raises(LaunchError, match="NORFACE_GRACE_S: found 'soon'"), catch_stop_signals():
         pass
     assert signal.getsignal(signal.SIGUSR1) is handler
+
+
+def test_on_a_gpu_ranks_look_after_16_steps_or_those_that_take_two_seconds():
+    assert [Looks.choose(seconds) for seconds in (0.01, 0.125, 0.2, 0.9, 2.5)] == [16, 16, 10, 2, 1]
+    on_cpu, on_gpu = Looks(on_gpu=False), Looks(on_gpu=True)
+    for looks in (on_cpu, on_gpu):
+        assert looks.due(1) and looks.propose(1) == 1
+    on_cpu.accept(1, 1)
+    on_gpu.accept(1, 16)
+    assert on_cpu.due(2) and on_cpu.propose(2) == 1
+    assert [step for step in range(1, 30) if on_gpu.due(step)][0] == 17
+
+
+def test_ranks_that_seldom_look_stop_at_the_same_step(tmp_path, monkeypatch):
+    # As on a GPU; steps of 0.4 s are looked at every fifth at the most.
+    monkeypatch.setattr(trainer, "Looks", lambda on_gpu: Looks(on_gpu=True))
+    config = tiny_config(
+        tmp_path, "trainer.batch_per_rank=4", "slow_s=0.4", "trainer.log_every_steps=900",
+        "trainer.hang_seconds=20", "trainer.save_every_steps=0",
+    )  # fmt: skip
+    processes = start_ranks(config, 2)
+    while not any(
+        '"step": 0' not in path.read_text() for path in tmp_path.glob("run/ranks/1.json")
+    ):
+        time.sleep(0.05)
+    os.kill(processes[1].pid, signal.SIGUSR1)
+    assert wait_for(processes, timeout_s=60) == [RESUME_CODE] * 2, said(config)
+    (saved,) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert 1 <= int(saved.name.removeprefix("step-")) < 60
