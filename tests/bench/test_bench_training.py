@@ -52,3 +52,13 @@ def test_bench_saving_counts_every_save_but_the_last_and_its_share_of_the_defaul
     assert found["share"] == pytest.approx(worth / (1000 + worth), abs=2e-6)
     # Weights, average, two moments of the generator; the reader alone holds 2.6 MB.
     assert found["checkpoint_mb"] > 10
+
+
+@pytest.mark.slow
+def test_bench_scaling_trains_together_and_apart_and_divides_their_rates(capsys):
+    assert main(["bench", "scaling", "--rounds", "1", "--steps", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["scaling"]
+    assert found["rounds"] == 1 and found["together"] > 0 and found["apart"] > 0
+    # Each rate is rounded to a hundredth of a picture a second.
+    expected = found["together"] / found["apart"]
+    assert found["ratio"] == pytest.approx(expected, rel=0.02 / min(found["apart"], 1), abs=1e-4)
