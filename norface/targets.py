@@ -39,8 +39,8 @@ LOOKED_AT = 8
 DETECTED_SIDE = 256
 "Smaller pictures are enlarged to this before a face is looked for."
 _ADVICE = (
-    "choose a face at rest (`norface targets choose` finds some), or set check_target=false to take"
-    " it as it is"
+    "choose a face at rest (`norface targets choose` finds some), or take it as it is with"
+    " check_target=false (norface analyze: --any-target)"
 )
 _log = logging.getLogger(__name__)
 

@@ -196,6 +196,9 @@ def count_labels(table: pd.DataFrame) -> dict[str, object]:
     for name in table.columns[table.columns.str.startswith(LABELS)]:
         kind, unit = name.split("_")
         values = table[name].dropna().to_numpy()
+        if not len(values):
+            # A part of a table has the columns of the whole: others were coded for this unit.
+            continue
         positive = int((values >= 1).sum())
         counts[kind][int(unit)] = UnitCounts(
             labelled=len(values), positive=positive, rate=positive / len(values)
