@@ -10,6 +10,7 @@ Between a loader's workers and the device pixels travel as a uint8 tensor (`pack
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from norface.errors import CorpusError
 
@@ -27,9 +28,24 @@ if TYPE_CHECKING:
 MAX_PIXELS = 100_000_000
 "A picture that would decompress to more than this is refused (decompression bombs)."
 
+_DAMAGED = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError,
+            struct.error)  # fmt: skip
+"What PIL's readers raise over files that are not as they should be."
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"EXIF orientation => what brings the stored picture upright."
+
 cv2.setNumThreads(0)
 # PIL warns from 89 megapixels on; what is too large for us is refused with a reason.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", message="Corrupt EXIF data")
 
 
 def to_image(pixels: np.ndarray) -> torch.Tensor:
@@ -95,11 +111,47 @@ def resize_images(images: torch.Tensor, side: int) -> torch.Tensor:
     return resized.to(images.dtype)
 
 
-def decode_jpeg(data: bytes, name: str = "JPEG") -> np.ndarray:
-    """Bytes of a shard's aligned JPEG => pixels (H, W, 3). Raises CorpusError naming `name`."""
-    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) in pixels by the header of a JPEG; None for what is none. Nothing is decoded
+    (ITU-T T.81, B.2.2: the size stands in the segment that begins a frame)."""
+    place = 2 if data[:2] == b"\xff\xd8" else len(data)
+    while place + 9 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", data, place + 5)
+            return width, height
+        # A marker may be preceded by any number of fill bytes.
+        place += 1 if marker == 0xFF else 2 + struct.unpack_from(">H", data, place + 2)[0]
+    return None
+
+
+def check_size(data: bytes, side: int | None = None) -> str:
+    """Why an aligned picture's bytes should not be decoded, in words; "" where they may be.
+
+    side: which it should have in pixels, None = any below the limit of MAX_PIXELS.
+    """
+    size = jpeg_size(data)
+    if size is None:
+        return "the picture is not a readable JPEG"
+    width, height = size
+    if width * height > MAX_PIXELS:
+        return f"the picture is {width}x{height}, more than 100 megapixels; refused"
+    if side is not None and size != (side, side):
+        return f"the picture is {width}x{height}, its index says {side}x{side}; see norface check"
+    return ""
+
+
+def decode_jpeg(data: bytes, name: str = "JPEG", *, side: int | None = None) -> np.ndarray:
+    """Bytes of a shard's aligned JPEG => pixels (H, W, 3).
+
+    Raises CorpusError naming `name` for what is none, too large, or not of `side` pixels.
+    """
+    what = check_size(data, side)
+    if what:
+        raise CorpusError(f"{name}: {what}")
+    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     if found is None:
-        raise CorpusError(f"{name}: not a readable JPEG; write the shard again")
+        raise CorpusError(f"{name}: the picture is not a readable JPEG")
     return found
 
 
@@ -133,13 +185,25 @@ def photo_size(path: str | Path) -> tuple[int, int]:
     """
     try:
         with Image.open(path) as picture:
-            turned = picture.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            turned = read_orientation(picture) in (5, 6, 7, 8)
             width, height = picture.size
             return (height, width) if turned else (width, height)
     except (UnidentifiedImageError, Image.DecompressionBombError):
         raise CorpusError(f"{path}: not a picture in a known format") from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except _DAMAGED as error:
         raise CorpusError(f"{path}: damaged picture ({error})") from None
+
+
+def read_orientation(picture: Image.Image) -> int:
+    """EXIF orientation 1..8 of a picture; 1 where its EXIF says none or is damaged.
+
+    The pixels of such a file are sound, and every viewer shows them as they are stored.
+    """
+    try:
+        found = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except _DAMAGED:
+        return 1
+    return found if found in _UPRIGHT else 1
 
 
 def decode_photo(data: bytes, name: str) -> np.ndarray:
@@ -150,7 +214,9 @@ def decode_photo(data: bytes, name: str) -> np.ndarray:
             raise CorpusError(
                 f"{name}: {picture.width}x{picture.height} is more than 100 megapixels; refused"
             )
-        picture = ImageOps.exif_transpose(picture)
+        picture.load()
+        if (turn := _UPRIGHT.get(read_orientation(picture))) is not None:
+            picture = picture.transpose(turn)
         if picture.mode.startswith(("I", "F")):
             # 16-bit and 32-bit greys: PIL would clip them at 255, so bring the range down first.
             grey = np.asarray(picture, np.float64)
@@ -168,7 +234,7 @@ def decode_photo(data: bytes, name: str) -> np.ndarray:
         raise CorpusError(f"{name}: more than 100 megapixels; refused") from None
     except UnidentifiedImageError:
         raise CorpusError(f"{name}: not a picture in a known format") from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except _DAMAGED as error:
         raise CorpusError(f"{name}: damaged picture ({error})") from None
 
 

@@ -1,6 +1,7 @@
 """The pixel convention and the reading of any photograph."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ from norface.images import (
     decode_jpeg,
     decode_photo,
     encode_jpeg,
+    jpeg_size,
     make_grid,
     mirror_pixels,
     pack_pixels,
+    photo_size,
     read_photo,
     resize_pixels,
     to_image,
@@ -115,6 +118,54 @@ def test_exif_orientation_is_applied(orientation):
     np.testing.assert_array_equal(found[..., 0], UPRIGHT[orientation](RAMP))
 
 
+TURNED = (0x0112, 3, struct.pack("<HH", 6, 0))
+"EXIF entry: orientation 6."
+
+
+def exif_of(*entries):
+    """An EXIF block of (tag, type, four bytes of value)."""
+    body = b"".join(struct.pack("<HHL", tag, kind, 1) + value for tag, kind, value in entries)
+    head = b"Exif\0\0II*\0" + struct.pack("<LH", 8, len(entries))
+    return head + body + bytes(4)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "PNG"])
+@pytest.mark.parametrize(
+    ("exif", "size"),
+    [
+        # A width of -1, which cannot be written again: the turn is known all the same.
+        (exif_of(TURNED, (0x0100, 9, struct.pack("<l", -1))), (10, 20)),
+        (b"Exif\0\0II*\0", (20, 10)),
+        (exif_of(TURNED)[:20], (20, 10)),
+        (exif_of((0x0112, 2, b"6\0\0\0")), (20, 10)),
+        (exif_of((0x0112, 3, struct.pack("<HH", 66, 0))), (20, 10)),
+    ],
+)
+def test_odd_exif_costs_no_picture(tmp_path, kind, exif, size):
+    picture = Image.new("RGB", (20, 10), "white")
+    path = tmp_path / f"odd.{kind.lower()}"
+    path.write_bytes(encode(picture, kind, exif=exif))
+    assert read_photo(path).shape == (size[1], size[0], 3) and photo_size(path) == size
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"exif": exif_of(TURNED)}])
+def test_the_size_of_a_jpeg_is_read_from_its_header(options):
+    data = encode(Image.new("RGB", (33, 77)), "JPEG", **options)
+    assert jpeg_size(data) == (33, 77)
+    # The stream of the picture may be missing, a header may not.
+    assert jpeg_size(data[: data.index(b"\xff\xda")]) == (33, 77)
+    for nothing in (b"", data[:20], b"\x89PNG" + data, b"\xff\xd8" + bytes(50)):
+        assert jpeg_size(nothing) is None
+
+
+def test_a_jpeg_beyond_100_megapixels_is_refused_by_its_header():
+    data = bytearray(encode_jpeg(np.zeros((16, 16, 3), np.uint8)))
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = struct.pack(">HH", 11_000, 11_000)
+    with pytest.raises(CorpusError, match="x.jpg: the picture is 11000x11000, more than 100 mega"):
+        decode_jpeg(bytes(data), "x.jpg")
+
+
 @pytest.mark.parametrize("name", ["text", "empty", "cut", "png"])
 def test_what_is_no_whole_picture_is_refused_in_one_line_with_its_name(tmp_path, name):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
@@ -148,7 +199,7 @@ def test_a_jpeg_keeps_red_edges_sharp():
 
 
 def test_a_broken_jpeg_of_a_shard_is_named():
-    with pytest.raises(CorpusError, match="shard 3: not a readable JPEG"):
+    with pytest.raises(CorpusError, match="shard 3: the picture is not a readable JPEG"):
         decode_jpeg(b"", "shard 3")
 
 

@@ -6,8 +6,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
-import numpy as np
+
 import pandas as pd
 import pyarrow as pa
 from pydantic import Field
@@ -24,6 +23,7 @@ from norface.data.indexing import (
 from norface.data.labels import EMOTIONS
 from norface.data.tars import Member, scan_shard
 from norface.errors import CorpusError
+from norface.images import decode_jpeg
 
 
 class Problem(Config):
@@ -130,9 +130,10 @@ def check_shards(
 
 def check_picture(data: bytes) -> tuple[int | None, str]:
     """(side in pixels, what is wrong or "") of an encoded picture, decoded in full."""
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    if pixels is None:
-        return None, "the picture is not a readable JPEG"
+    try:
+        pixels = decode_jpeg(data)
+    except CorpusError as error:
+        return None, str(error).removeprefix("JPEG: ")
     height, width = pixels.shape[:2]
     if height != width:
         return None, f"the picture is {width}x{height}, not square"

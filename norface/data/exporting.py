@@ -28,6 +28,7 @@ from norface.data.shards import ShardIndex
 from norface.data.tars import check_jpeg
 from norface.errors import ConfigError
 from norface.files import write_folder_aside
+from norface.images import decode_jpeg
 from norface.progress import track
 
 PICTURES, TABLE, CARD, SUMS = "pictures", "labels.csv", "README.md", "SHA256SUMS"
@@ -65,7 +66,7 @@ def export_shards(shards: str | Path, out: str | Path, *, licence: str) -> Expor
             table = csv.writer(file, lineterminator="\n")
             table.writerow(["path", *WORDS, *units])
             for place, record in track(read_samples(index), "export", len(index)):
-                assert isinstance(record.image, bytes), "a shard holds encoded pictures"
+                assert isinstance(record.image, bytes), "read_samples decodes it"
                 path = folder / PICTURES / place
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(record.image)
@@ -91,6 +92,9 @@ def read_samples(index: ShardIndex) -> Iterator[tuple[str, FaceRecord]]:
     for row, shard in enumerate(names):
         record = index.read_record(row)
         check_jpeg(record, index.side, index.folders[0] / shard)
+        assert isinstance(record.image, bytes), "a shard holds encoded pictures"
+        # A sound header says nothing of what follows it; a release is decoded before it is made.
+        decode_jpeg(record.image, index.where(row))
         yield f"{Path(shard).stem}/{record.key}.jpg", record
 
 

@@ -36,7 +36,7 @@ from norface.data.remote import local_folder
 from norface.data.shard_writer import ShardWriter
 from norface.data.tars import ShardFile, ShardHandles
 from norface.errors import CorpusError
-from norface.images import decode_jpeg
+from norface.images import check_size, decode_jpeg
 
 __all__ = ["Person", "ShardFile", "ShardIndex", "ShardWriter", "list_shards", "write_index"]
 
@@ -260,15 +260,16 @@ class ShardIndex:
         return pixels
 
     def _decode(self, row: int) -> np.ndarray:
-        data = self._read(row, "image")
-        try:
-            return decode_jpeg(data)
-        except CorpusError:
-            raise CorpusError(f"{self.where(row)}: the picture is not a readable JPEG") from None
+        return decode_jpeg(self._read(row, "image"), self.where(row), side=self.side)
 
     def read_record(self, row: int) -> FaceRecord:
-        """The whole sample: labels, landmarks, pose, and the encoded picture."""
+        """The whole sample: labels, landmarks, pose, and the encoded picture.
+
+        Raises CorpusError naming file and key, also for a picture of another side by its header.
+        """
         image = self._read(row, "image")
+        if what := check_size(image, self.side):
+            raise CorpusError(f"{self.where(row)}: {what}")
         try:
             return FaceRecord.from_json(self._read(row, "json"), image=image)
         except CorpusError as error:

@@ -90,7 +90,7 @@ class PairStream(IterableDataset[dict[str, Any]]):
             for sample in samples:
                 if (row := index.find(sample["__key__"])) is not None:
                     name = f"{sample['__url__']}: {sample['__key__']}"
-                    yield row, decode_jpeg(sample["jpg"], name)
+                    yield row, decode_jpeg(sample["jpg"], name, side=index.side)
         except NorfaceError:
             raise
         except (tarfile.TarError, OSError, KeyError, ValueError) as error:

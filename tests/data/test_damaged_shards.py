@@ -1,6 +1,7 @@
 """Shards that are cut, foreign or contradictory are named, never read as something else."""
 
 import io
+import struct
 import tarfile
 
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 import webdataset
 from coloured_faces import make_record
 
+from norface.data.checking import check_shards
 from norface.data.shards import ShardIndex, write_index
 from norface.errors import CorpusError
 
@@ -113,3 +115,23 @@ def test_a_missing_shard_and_a_damaged_picture_are_named(write_shards):
     (index.folders[0] / "shard-000001.tar").unlink()
     with pytest.raises(CorpusError, match="shard-000001.tar: cannot be read"):
         index.read_pixels(5)
+
+
+@pytest.mark.parametrize(
+    ("side", "what"),
+    [(11_000, "the picture is 11000x11000, more than 100 megapixels; refused"),
+     (32, "the picture is 32x32, its index says 16x16")],
+)  # fmt: skip
+def test_a_picture_of_another_side_is_refused_by_its_header(write_shards, side, what):
+    index = write_shards(3)
+    path = index.folders[0] / "shard-000000.tar"
+    data = bytearray(path.read_bytes())
+    at = data.index(b"\xff\xc0", int(index.table["image_offset"][1])) + 5
+    data[at : at + 4] = struct.pack(">HH", side, side)
+    path.write_bytes(data)
+    for read in (index.read_pixels, index.read_record):
+        with pytest.raises(CorpusError, match=f"shard-000000.tar: synthetic_S0001_c_1: {what}"):
+            read(1)
+    problems = check_shards(index.folders[0]).problems
+    assert [one.what for one in problems if one.key] == ([what] if side == 11_000 else [])
+    assert len(problems) == 1
