@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from norface.data.corpora.folder import is_photograph
+from norface.data.listing import walk_files
 from norface.data.video import SUFFIXES, VideoFrame, count_frames
 from norface.errors import CorpusError
 from norface.images import read_photo
@@ -44,7 +45,7 @@ def list_pictures(places: Sequence[Path], every: int) -> Iterator[Picture | Corp
     for place in places:
         if not place.exists():
             raise CorpusError(f"{place}: no such file or folder")
-        inside = sorted(place.rglob("*")) if place.is_dir() else [place]
+        inside = sorted(walk_files(place)) if place.is_dir() else [place]
         usable = inside if place.is_file() else [one for one in inside if _is_usable(one)]
         if not usable:
             raise CorpusError(f"{place}: holds no photograph and no video")

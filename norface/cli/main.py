@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -33,6 +34,11 @@ VERBS = {
     "bench": "speed and memory of loading, index, preparation, tracking; the renderer",
 }
 "Verb => its line in `norface --help`; the code of a verb is norface/cli/VERB.py, - being _."
+
+_REFUSALS = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE,
+)  # fmt: skip
+"What a machine refuses; no mistake of ours, whatever place of the code meets it first."
 
 
 def build_overview() -> str:
@@ -87,3 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output (head, less) has gone: nothing is left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in _REFUSALS or error.filename is None:
+            raise
+        print(f"norface {verb}: {error.filename}: {error.strerror}; see to it", file=sys.stderr)
+        return 2

@@ -107,6 +107,7 @@ def run(args: argparse.Namespace) -> int | None:
     from norface.config import load_config
     from norface.data.corpora.base import open_corpus
     from norface.data.detection import choose_detector
+    from norface.data.listing import refuse_inside
     from norface.data.parts import parse_part
     from norface.data.preparation import PreparationConfig, make_plan, prepare_shards
     from norface.errors import ConfigError
@@ -122,6 +123,7 @@ def run(args: argparse.Namespace) -> int | None:
         ],
     )
     reader = open_corpus(args.corpus, args.root, args.options)
+    refuse_inside(args.out, args.root)
     choice = choose_detector(args.detector, args.weights)
     plan = make_plan(reader.read(), config, choice)
     problems = reader.problems

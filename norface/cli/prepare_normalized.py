@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 NORMALIZED = "normalized"
 "What stands in the place of CORPUS."
@@ -14,6 +15,7 @@ USAGE = (
 def run_normalized(words: Sequence[str], *, side: int | None, dry_run: bool) -> int:
     """Import a release; `words` are what follows `normalized`. Raises NorfaceError."""
     from norface.config import load_config
+    from norface.data.listing import refuse_inside
     from norface.data.released import (
         MISSING,
         UNMATCHED,
@@ -31,6 +33,7 @@ def run_normalized(words: Sequence[str], *, side: int | None, dry_run: bool) -> 
     if side is not None:
         settings.append(f"side={side}")
     plan = plan_release(corpus, root, load_config(ReleasedConfig, overrides=settings))
+    refuse_inside(Path(out), Path(root))
     source = len(plan.index)
     if dry_run:
         print(

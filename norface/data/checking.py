@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-
 import pandas as pd
 import pyarrow as pa
 from pydantic import Field

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from norface.data.listing import unreadable
 from norface.data.tars import Member, scan_shard, unwritable
 from norface.errors import CorpusError
 from norface.images import decode_jpeg
@@ -30,8 +31,17 @@ NUMBERS = ("frame", "image_offset", "image_size", "json_offset", "json_size")
 
 
 def list_shards(folder: str | Path) -> list[Path]:
-    """The tars of a folder in the order of their names; [] where there is no folder."""
-    return sorted(Path(folder).glob("*.tar"))
+    """The tars of a folder in the order of their names; [] where there is no folder.
+
+    Raises CorpusError for one that cannot be read.
+    """
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise unreadable(error, folder) from None
+    return sorted(Path(folder, name) for name in names if name.endswith(".tar"))
 
 
 def shard_side(path: Path) -> int:
@@ -115,7 +125,11 @@ def refuse_duplicates(keys: pa.ChunkedArray, where: object) -> None:
 def read_index(folder: Path) -> tuple[pa.Table, dict[str, Any]]:
     """(table, {"side": pixels, "shards": {file name: bytes}}) of a folder. Raises CorpusError."""
     path = folder / INDEX_NAME
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as error:
+        raise unreadable(error, path) from None
+    if not there:
         if list_shards(folder):
             raise CorpusError(
                 f"{path}: missing beside its tars; run norface check {folder} --rebuild-index"

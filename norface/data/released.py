@@ -29,6 +29,7 @@ from pydantic import Field
 from norface.config import Config
 from norface.data.corpora.folder import is_photograph
 from norface.data.indexing import INDEX_NAME
+from norface.data.listing import refuse_inside, walk_files
 from norface.data.matching import RULES, KeyFinder
 from norface.data.normalized import RELEASED, NormalizedSet, claim_set
 from norface.data.shards import ShardFile, ShardIndex, ShardWriter, write_index
@@ -104,8 +105,10 @@ def plan_release(corpus: str, root: str | Path, config: ReleasedConfig) -> Relea
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "no such folder"
         raise CorpusError(f"{root}: {what}; give the folder of the normalized pictures")
+    if config.originals is not None:
+        refuse_inside(config.originals, root)
     pictures = sorted(
-        (path for path in root.rglob("*") if is_photograph(path)),
+        (path for path in walk_files(root) if is_photograph(path)),
         key=lambda path: path.relative_to(root).parts,
     )
     if not pictures:

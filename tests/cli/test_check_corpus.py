@@ -218,3 +218,17 @@ def test_wrong_arguments_are_one_line(tmp_path, monkeypatch, capsys, words, mess
     assert main(["check", *(word.format(root=tmp_path) for word in words)]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_rows_with_too_few_or_too_many_cells_are_listed_and_not_used(photos, capsys):
+    table = photos.parent / "labels.csv"
+    table.write_text(
+        "path,subject,au_1,au_2\na/1.png,anna,1\na/2.png,anna,1,,\nb/1.png,ben,0,1\n\n"
+    )
+    assert main(["check", "folder", str(photos), f"labels={table}", "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert [(one["place"], one["what"]) for one in report["problems"]] == [
+        (f"{table}:2", "3 cells, the table has 4 columns; a/1.png is not used"),
+        (f"{table}:3", "5 cells, the table has 4 columns; a/2.png is not used"),
+    ]
+    assert report["all"]["samples"] == 1 and report["all"]["presence"]["2"]["labelled"] == 1

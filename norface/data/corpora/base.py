@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from norface.config import Config, load_config
+from norface.data.listing import unreadable
 from norface.data.records import FaceRecord
 from norface.errors import ConfigError, CorpusError
 
@@ -80,7 +81,7 @@ class CorpusReader(abc.ABC):
         self.problems = []
         self.left_out = Counter()
         keys: set[str] = set()
-        for record in self.records():
+        for record in self._readable():
             if record.key in keys:
                 self.report(record.image, f"the key {record.key} comes more than once")
                 continue
@@ -89,6 +90,13 @@ class CorpusReader(abc.ABC):
         if not keys:
             first = f"; the first problem: {': '.join(self.problems[0])}" if self.problems else ""
             raise CorpusError(f"{self.root}: holds no sample of {self.name}{first}")
+
+    def _readable(self) -> Iterator[FaceRecord]:
+        """`records`; a folder or a file that may not be read is one line."""
+        try:
+            yield from self.records()
+        except OSError as error:
+            raise unreadable(error, self.root) from None
 
     def report(self, place: object, what: str) -> None:
         """Note a problem."""

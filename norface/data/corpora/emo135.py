@@ -20,9 +20,10 @@ from pydantic import field_validator, model_validator
 
 from norface.config import Config, load_config
 from norface.data.corpora.base import CorpusReader
-from norface.data.corpora.folder import SUFFIXES
+from norface.data.corpora.folder import SUFFIXES, wrong_cells
 from norface.data.corpora.naming import key_part, path_part
 from norface.data.labels import EMOTIONS
+from norface.data.listing import walk_files
 from norface.data.records import FaceRecord
 from norface.errors import CorpusError
 
@@ -157,6 +158,9 @@ or
 
     def find_pictures(self, root: Path, pattern: str | None) -> Iterator[Picture]:
         """The files that a pattern gives, in the order of their paths."""
+        for _ in walk_files(root):
+            # A pattern passes over folders that cannot be read; this does not.
+            pass
         try:
             paths = sorted(path.relative_to(root) for path in root.glob(pattern or ""))
         except (ValueError, NotImplementedError, IndexError) as error:
@@ -189,7 +193,9 @@ or
                     place = f"{path}:{rows.line_num}"
                     cells = {name: (row[name] or "").strip() for name in wanted}
                     picture = PurePath(cells[table.path])
-                    if empty := [name for name, cell in cells.items() if not cell]:
+                    if what := wrong_cells(row):
+                        self.report(place, what)
+                    elif empty := [name for name, cell in cells.items() if not cell]:
                         self.report(place, f"nothing in the column '{empty[0]}'")
                     elif picture.is_absolute() or ".." in picture.parts:
                         self.report(place, f"the picture {picture} is not below {root}")

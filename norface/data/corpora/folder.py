@@ -12,13 +12,14 @@ import csv
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from norface.config import Config
 from norface.data.corpora.base import CorpusReader
 from norface.data.labels import ACTION_UNITS
+from norface.data.listing import walk_files
 from norface.data.records import FaceRecord
 from norface.errors import CorpusError
 
@@ -57,12 +58,15 @@ ROOT/
             what = "is a file, not a folder" if root.exists() else "no such folder"
             raise CorpusError(f"{root}: {what}; give a folder of photographs")
         paths = sorted(
-            (path for path in root.rglob("*") if is_photograph(path)),
+            (path for path in walk_files(root) if is_photograph(path)),
             key=lambda path: path.relative_to(root).parts,
         )
         if not paths:
             raise CorpusError(f"{root}: holds no photograph ({', '.join(SUFFIXES)})")
-        rows = read_labels(options.labels, root) if options.labels is not None else {}
+        rows, damaged = read_labels(options.labels) if options.labels is not None else ({}, {})
+        for place_in_table, (name, what) in damaged.items():
+            self.report(place_in_table, f"{what}; {name or 'the row'} is not used")
+        unknown = {name for name, _ in damaged.values()}
         places = {path.relative_to(root).as_posix(): path for path in paths}
         if lost := [name for name in rows if name not in places]:
             raise CorpusError(
@@ -70,6 +74,9 @@ ROOT/
             )
         taken: Counter[tuple[str, str, str]] = Counter()
         for name, path in places.items():
+            if name in unknown:
+                # Whose face it is may stand in the damaged row.
+                continue
             place, row = path.relative_to(root), rows.get(name, {})
             corpus = row.get("corpus", options.name)
             subject = row.get("subject") or _subject(place, options.subjects)
@@ -84,8 +91,13 @@ ROOT/
 _LABELS = ("split", "emotion", "presence", "intensity")
 
 
-def read_labels(table: str | Path, root: Path) -> dict[str, dict[str, Any]]:
-    """Path => corpus, subject, clip, frame, split, emotion, presence and intensity, if given.
+Rows = dict[str, dict[str, Any]]
+"Path => corpus, subject, clip, frame, split, emotion, presence and intensity, if given."
+
+
+def read_labels(table: str | Path) -> tuple[Rows, dict[str, tuple[str, str]]]:
+    """The rows of a table, and FILE:LINE => (path, what is wrong) of those with too few or too many
+    cells, which have no labels.
 
     Raises CorpusError with the line for an unknown column, a double path, or a wrong value.
     """
@@ -93,18 +105,30 @@ def read_labels(table: str | Path, root: Path) -> dict[str, dict[str, Any]]:
         with open(table, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             columns = _check_columns(table, reader.fieldnames or [])
-            rows: dict[str, dict[str, Any]] = {}
+            rows: Rows = {}
+            damaged: dict[str, tuple[str, str]] = {}
             for line in reader:
                 where = f"{table}:{reader.line_num}"
-                path = Path(line["path"] or "").as_posix()
+                path = Path(line["path"]).as_posix() if line["path"] else ""
+                if what := wrong_cells(line):
+                    damaged[where] = (path, what)
+                    continue
                 if path in rows:
                     raise CorpusError(f"{where}: {path} comes twice")
                 rows[path] = _read_row(line, columns, where)
-            return rows
+            return rows, damaged
     except OSError as error:
         raise CorpusError(f"{table}: cannot be read ({error.strerror})") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise CorpusError(f"{table}: not a csv table in UTF-8 ({error})") from None
+
+
+def wrong_cells(line: Mapping[str | Any, Any]) -> str:
+    """Of a row by csv.DictReader: in words, that it has too few or too many cells; else ""."""
+    given = [name for name, cell in line.items() if name is not None and cell is not None]
+    cells = len(given) + len(line.get(None, ()))
+    columns = len(line) - (None in line)
+    return "" if cells == columns else f"{cells} cells, the table has {columns} columns"
 
 
 def _check_columns(table: str | Path, names: list[str] | Any) -> dict[str, tuple[str, int]]:

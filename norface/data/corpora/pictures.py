@@ -65,7 +65,7 @@ class PictureFinder:
         if folder not in self._folders:
             try:
                 names = sorted(os.listdir(folder), reverse=True)
-            except OSError:
+            except (FileNotFoundError, NotADirectoryError):
                 names = []
             self._folders[folder] = set(names), {name.lower(): name for name in names}
         return self._folders[folder]
