@@ -5,7 +5,8 @@
     trial  -> watcher   @trial {"done": true} | {"failed": "one line"}
 
 All other lines of stdout are the trial's log. When the watcher dies its end of stdin closes: the
-trial then saves and ends, as if Slurm had asked it to.
+trial then saves and ends, as if Slurm had asked it to. All ranks of a trial inherit that stdin, and
+those that hear no answers notice its end too, whatever became of the process that started them.
 """
 
 from __future__ import annotations
@@ -13,14 +14,43 @@ from __future__ import annotations
 import json
 import os
 import queue
+import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
+from norface.training.preemption import RESUME_CODE
+
 MARK = "@trial "
 GO, STOP = "go", "stop"
+
+
+FORCED_AFTER_S = 100.0
+"""How long a process whose watcher is gone may take to save; it may be waiting for a rank that is
+gone too. Less than the next start waits for it (LOCK_WAIT_S in trial.py)."""
+
+
+def leave() -> None:
+    """Save and end, as if asked by Slurm; by force where that takes too long. In a thread."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(FORCED_AFTER_S)
+    os._exit(RESUME_CODE)
+
+
+def leave_with_watcher() -> None:
+    """For ranks that hear no answers: `leave` once nobody holds the other end of stdin."""
+
+    def wait() -> None:
+        end = select.poll()
+        # Its end alone: what is said is for rank 0.
+        end.register(sys.stdin.fileno(), 0)
+        end.poll()
+        leave()
+
+    threading.Thread(target=wait, name="tune-watcher", daemon=True).start()
 
 
 class Channel:
@@ -36,7 +66,7 @@ class Channel:
             self._answers.put(line.strip())
         self._closed = True
         self._answers.put(GO)
-        os.kill(os.getpid(), signal.SIGTERM)
+        leave()
 
     def say(self, message: dict[str, Any]) -> None:
         """One line to the watcher. A watcher that has gone is no error: see this module."""

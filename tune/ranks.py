@@ -6,28 +6,9 @@ python -m tune.ranks --ranks 2 SWEEP/trials/0007
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 import sys
-import threading
 
 from launchers.local import Place, launch
-from norface.training.preemption import GRACE_VARIABLE
-
-FORCED_AFTER_S = 30
-"Ranks that wait for one that is gone come to no step edge; they are ended by force then."
-
-
-def end_with_stdin() -> None:
-    """Stop the ranks when stdin closes: whoever started them on this node is gone, or wants it."""
-
-    def wait() -> None:
-        while os.read(sys.stdin.fileno(), 1024):
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    os.environ.setdefault(GRACE_VARIABLE, str(FORCED_AFTER_S))
-    threading.Thread(target=wait, name="stdin", daemon=True).start()
 
 
 def main() -> int:
@@ -40,8 +21,6 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=0, help="a free one of the first node")
     parser.add_argument("folder")
     given = parser.parse_args()
-    if given.node:
-        end_with_stdin()
     place = Place(given.nodes, given.node, given.address, given.port)
     command = [sys.executable, "-m", "tune.trial", given.folder]
     return launch(command, ranks=given.ranks, place=place)

@@ -29,7 +29,7 @@ from norface.training.run import run_stage
 from norface.training.stage import Stage, StageConfig
 from norface.training.stages.nor_config import NorConfig
 from tune.base import Base
-from tune.channel import Channel, Reporter
+from tune.channel import Channel, Reporter, leave_with_watcher
 from tune.config import TARGET, SweepConfig
 from tune.folder import BASE_FILE, Trial, read_trial
 
@@ -202,6 +202,8 @@ def main() -> int:
     folder: Path = parser.parse_args().folder
     keep_freed_memory()
     channel = Channel() if is_main() else None
+    if channel is None:
+        leave_with_watcher()
     reporter = Reporter(channel.report if channel else lambda message: False)
     say = channel.say if channel else lambda message: None
     with catch_stop_signals():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -71,6 +74,41 @@ def test_jobs_of_an_array_are_requeued_where_they_were_and_summed_up(cluster, tm
     assert [(trial.state, trial.reports) for trial in trials] == [("finished", 60)] * 2
     assert "going on from step" in (trial_folder(sweep, 0) / "log.txt").read_text()
     assert read_facts(sweep)["status"] == "finished" and (sweep / "best.yaml").is_file()
+
+
+def test_a_trial_over_two_nodes_that_loses_a_rank_goes_on_and_leaves_nobody(cluster, tmp_path):
+    from tune.folder import list_trials, reports_of, trial_folder
+
+    workplace = write_workplace(tmp_path / "work")
+    words = ["--nodes=2", "--cpus-per-task=1", "sweep.yaml", "budget={trials: 1, epochs: 150}"]
+    words += ["resources.nodes=2", "changes.cla.trainer.batch_per_rank=4"]
+    job = cluster.call(SCRIPT, *words, cwd=workplace)
+    folder = trial_folder(workplace / "runs" / "s", 0)
+    cluster.wait_until(lambda: len(reports_of(folder)) >= 2, "reports", job=job)
+    (first,), (second,) = ranks_of(folder, "0"), ranks_of(folder, "1")
+    os.kill(second, signal.SIGKILL)
+    cluster.wait_until(lambda: ranks_of(folder, "0") not in ([], [first]), "a start", job=job)
+    cluster.wait_until(lambda: ranks_of(folder, "1"), "the other rank", job=job)
+    # Its node's actor is killed by Ray, which says nothing to what the actor has started.
+    os.kill(ranks_of(folder, "0")[0], signal.SIGKILL)
+    assert cluster.wait_for(job, timeout_s=500) == "COMPLETED", cluster.report(job)
+    (trial,) = list_trials(workplace / "runs" / "s")
+    assert (trial.state, trial.reports) == ("finished", 150)
+    assert [line["step"] for line in reports_of(folder)] == list(range(1, 151))
+    cluster.wait_until(lambda: not ranks_of(folder, "0") + ranks_of(folder, "1"), "all to end")
+
+
+def ranks_of(folder: Path, rank: str) -> list[int]:
+    """Processes of a trial with this RANK, on any node of this machine."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (path / "cmdline").read_bytes().split(b"\0")
+            environment = (path / "environ").read_bytes().split(b"\0")
+            is_trial = b"tune.trial" in words and str(folder.absolute()).encode() in words
+            if is_trial and f"RANK={rank}".encode() in environment:
+                found.append(int(path.name))
+    return found
 
 
 def project() -> dict[str, str]:

@@ -74,8 +74,18 @@ def test_a_trial_of_two_nodes_that_loses_a_rank_is_started_again(tmp_path, workp
     assert others[1].wait(60) == 0
 
 
+def catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler of this signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
 @pytest.mark.slow
-def test_ranks_of_another_node_end_with_whoever_started_them(tmp_path, workplace, monkeypatch):
+@pytest.mark.parametrize("killed", [False, True])
+def test_ranks_of_another_node_end_with_whoever_started_them(
+    killed, tmp_path, workplace, monkeypatch
+):
     monkeypatch.chdir(workplace)
     _, watch = begin(tmp_path, "resources.nodes=2")
     command = [
@@ -87,9 +97,13 @@ def test_ranks_of_another_node_end_with_whoever_started_them(tmp_path, workplace
     # Rank 1 waits for rank 0, which never comes.
     wait_until(lambda: children(ranks.pid), "a rank")
     rank = children(ranks.pid)[0]
+    wait_until(lambda: catches(rank, signal.SIGTERM), "the rank to begin")
+    if killed:
+        # As Ray does with what an actor has started, when the actor is gone.
+        ranks.kill()
     ranks.stdin.close()
-    assert ranks.wait(100) in (75, 128 + signal.SIGTERM)
-    wait_until(lambda: not Path(f"/proc/{rank}").exists(), "the rank to end", 10)
+    assert ranks.wait(300) in (75, 128 + signal.SIGTERM, -signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{rank}").exists(), "the rank to end", 300)
 
 
 @pytest.mark.slow
