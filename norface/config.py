@@ -13,9 +13,11 @@ defaults, and `save_config` writes the resolved whole beside the run.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
+import os
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -78,10 +80,17 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def save_config(config: Config, path: str | Path) -> None:
-    """Write the resolved config as yaml."""
-    Path(path).write_text(
-        yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8"
-    )
+    """Write the resolved config as yaml, whole or not at all. Raises OSError."""
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.tmp")
+    try:
+        aside.write_text(
+            yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8"
+        )
+        os.replace(aside, path)
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink()
 
 
 def config_hash(config: Config) -> str:

@@ -18,19 +18,30 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def write_aside(path: Path) -> Iterator[Path]:
+def write_aside(path: Path, *, shared: bool = False) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when all went well.
 
+    shared: several jobs may write the same file at once; each has a temporary path of its own.
     Raises CorpusError where the disk is full or the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp{path.suffix}")
+    own = f".{os.uname().nodename}-{os.getpid()}" if shared else ""
+    temporary = path.with_name(f".{path.name}{own}.tmp{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
         raise unwritable(path, error) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder to write in. Raises CorpusError where it cannot be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from None
 
 
 @contextlib.contextmanager

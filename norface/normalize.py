@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from norface.critics.base import file_sha256
-from norface.data.normalized import TARGET_NAME, NormalizedSet, claim_set
+from norface.data.normalized import NormalizedSet, claim_set
 from norface.data.parts import parse_part
 from norface.data.records import FaceRecord
 from norface.data.shards import ShardFile, ShardIndex, write_index
@@ -32,7 +32,6 @@ from norface.images import (
     resize_pixels,
     to_image,
     to_pixels,
-    write_png,
 )
 from norface.models.normalizer import Normalizer, load_generator
 from norface.progress import Progress
@@ -123,7 +122,7 @@ def make_plan(
 
 def run_plan(plan: Plan, *, batch: int) -> None:
     """Write the pending shards of the plan, and the index once all shards of the set are there."""
-    start_set(plan)
+    claim_set(plan.folder, plan.card, plan.target)
     rows = rows_by_shard(plan.index)
     total = sum(len(rows[shard]) for shard in plan.shards)
     done = total - sum(len(rows[shard]) for shard in plan.pending)
@@ -203,12 +202,3 @@ def rows_by_shard(index: ShardIndex) -> dict[str, np.ndarray]:
     """Shard file name => its rows in their order, names sorted."""
     names = index.table["shard"].astype(str).to_numpy()
     return {str(name): np.flatnonzero(names == name) for name in np.unique(names)}
-
-
-def start_set(plan: Plan) -> None:
-    """Write the card and the target's picture, or check that those there are the same.
-
-    Raises CorpusError when the folder holds a set of other sources.
-    """
-    if claim_set(plan.folder, plan.card):
-        write_png(plan.folder / TARGET_NAME, plan.target)

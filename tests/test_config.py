@@ -5,6 +5,7 @@ from typing import Literal
 
 import pytest
 import yaml
+from disks import small_disk
 from pydantic import Field
 
 from norface.config import Config, config_hash, load_config, save_config
@@ -216,3 +217,13 @@ def test_every_setting_of_the_papers_rows_is_one_of_a_cross_validation(name):
     # These two name data of the experiment, which takes their place.
     wanted = {key: value for key, value in values.items() if key not in ("set", "features")}
     assert Setting.model_validate(wanted).cla == values.get("cla", {})
+
+
+def test_a_config_is_written_whole_or_not_at_all(tmp_path):
+    with small_disk(tmp_path / "disk", "size=8k") as disk:
+        save_config(Outer(name="a"), disk / "config.yaml")
+        (disk / "other").write_bytes(bytes(4096))
+        with pytest.raises(OSError, match="No space left"):
+            save_config(Outer(name="b"), disk / "config.yaml")
+        assert sorted(path.name for path in disk.iterdir()) == ["config.yaml", "other"]
+        assert load_config(Outer, disk / "config.yaml") == Outer(name="a")

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from disks import remount, small_disk
 
 from norface.cli.main import main
 from norface.critics.base import file_sha256
@@ -57,6 +58,27 @@ def test_set_has_the_keys_labels_and_shard_numbers_of_its_source(source, generat
     card = read_set(folder)
     assert (card.target, card.generator, card.source) == (TARGET, digest, before.digest)
     assert card.trained_on == [("synthetic", "S9000")]
+
+
+def test_a_disk_that_fills_up_leaves_nothing_half_and_a_rerun_ends_well(
+    source, generator, tmp_path, capsys
+):
+    # Pages are of 4 KiB: there is room for nothing, then for the target's picture alone.
+    with small_disk(tmp_path / "disk", "size=4k") as disk:
+        (disk / "other").write_bytes(bytes(4096))
+        words = [f"generator={generator}", f"source={source}", f"target_key={TARGET}",
+                 f"out={disk}", "check_target=false"]  # fmt: skip
+        for left in ([], ["target.png"]):
+            assert main(["normalize", *words]) == 2
+            assert "cannot be written (No space left on device)" in capsys.readouterr().err
+            assert [path.name for path in disk.rglob("*.*")] == left
+            (disk / "other").unlink(missing_ok=True)
+        remount(disk, "size=2m")
+        assert main(["normalize", *words]) == 0
+        folder = disk / TARGET / file_sha256(generator)[:12]
+        target = ShardIndex.open(source).read_pixels(1)
+        np.testing.assert_array_equal(read_photo(folder / "target.png"), target)
+        assert len(ShardIndex.open(folder)) == 10
 
 
 def test_pictures_are_the_generators_and_original_geometry_is_dropped(source, generator, tmp_path):

@@ -84,7 +84,8 @@ def run_choose(args: argparse.Namespace) -> int:
             aside.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
         pictures = [index.read_pixels(index.row_of(one.key)) for one in found]
         sheet = [pictures[start : start + 10] for start in range(0, len(pictures), 10)]
-        write_png(args.out / "candidates.png", make_grid(sheet))
+        with replacing(args.out / "candidates.png") as aside:
+            write_png(aside, make_grid(sheet))
         print(f"look at {args.out / 'candidates.png'}, in the order of this list")
     return 0
 

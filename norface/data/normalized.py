@@ -8,7 +8,6 @@ The true normalized faces of the synthetic corpus are a set whose generator is `
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,8 @@ from pydantic import ValidationError
 
 from norface.config import Config, describe
 from norface.errors import CorpusError
-from norface.images import read_photo
+from norface.files import make_folder, write_aside
+from norface.images import read_photo, write_png
 
 SET_NAME = "set.json"
 TARGET_NAME = "target.png"
@@ -85,28 +85,30 @@ def digest_pixels(pixels: np.ndarray) -> str:
 
 
 def write_set(folder: str | Path, card: NormalizedSet) -> None:
-    """Write set.json under another name and rename it."""
+    """Write set.json, whole or not at all. Raises CorpusError."""
     path = Path(folder) / SET_NAME
-    # Several jobs, each with its part of the shards, may write the same card at once.
-    temporary = path.with_name(f"{SET_NAME}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise CorpusError(f"{path}: cannot be written ({error.strerror})") from None
+    make_folder(path.parent)
+    with write_aside(path, shared=True) as aside:
+        aside.write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
-def claim_set(folder: str | Path, card: NormalizedSet) -> bool:
-    """Write the card into a folder without one; whether it was written.
+def claim_set(folder: str | Path, card: NormalizedSet, target: np.ndarray | None = None) -> None:
+    """Make the folder of a set, or find it made for the same card by this job or another.
 
-    Raises CorpusError where the folder holds a set of other sources.
+    target: pixels (S, S, 3) of target.png. It is written before the card, so that a set with a card
+    has its picture, wherever a job was killed. Raises CorpusError where the folder holds a set of
+    other sources or cannot be written.
     """
-    if not (Path(folder) / SET_NAME).is_file():
-        write_set(folder, card)
-        return True
-    if read_set(folder) != card:
+    folder = Path(folder)
+    there = (folder / SET_NAME).is_file()
+    if there and read_set(folder) != card:
         raise CorpusError(
             f"{folder}: holds a set of another source; remove it or choose another `out`"
         )
-    return False
+    picture = folder / TARGET_NAME
+    if target is not None and not picture.is_file():
+        make_folder(folder)
+        with write_aside(picture, shared=True) as aside:
+            write_png(aside, target)
+    if not there:
+        write_set(folder, card)

@@ -76,11 +76,14 @@ def prepare_shards(
 
     `records` are those of the plan once more. `problems` of the reader go to the list of what was
     left out. Raises CorpusError where `out` holds other shards, or where no photograph at all has a
-    face.
+    face, WeightsError for a file that is no detector, before anything is written.
     """
     number, count = parse_part(part)
     mine = range(number - 1, plan.blocks, count)
     folder = PreparedFolder(out, plan)
+    if not folder.begun:
+        # A folder that was begun belongs to its detector's file, so a wrong file must not begin it.
+        choice.load()
     folder.begin()
     if folder.finished:
         return Summary(plan.samples, 0, 0, finished=True, was_finished=True)

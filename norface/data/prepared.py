@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,16 @@ from norface.data.indexing import INDEX_NAME, build_table, list_shards, save_ind
 from norface.data.pictures import picture_place
 from norface.data.records import FaceRecord
 from norface.data.shards import ShardIndex
-from norface.data.tars import ShardFile, unwritable
+from norface.data.tars import ShardFile
 from norface.errors import CorpusError
 from norface.images import make_grid, resize_pixels, write_png
 
 STATE = ".preparation"
 "Folder of the entries, inside the folder of the shards, until all is done."
 CARD, REJECTS, NOTES, SHEET = "preparation.json", "rejects.csv", "notes.csv", "contact_sheet.png"
+GO_ON = (
+    "make room or choose another OUT, and run the same command again: what is whole is kept there"
+)
 SHEET_FACES, SHEET_COLUMNS, SHEET_SIDE = 80, 10, 128
 
 
@@ -123,6 +126,11 @@ class PreparedFolder:
     def finished(self) -> bool:
         """Whether all blocks are done and joined."""
         return (self.folder / INDEX_NAME).is_file() and not self.state.exists()
+
+    @property
+    def begun(self) -> bool:
+        """Whether it belongs to a plan, this one or another."""
+        return (self.state / CARD).is_file() or (self.folder / CARD).is_file()
 
     def begin(self) -> None:
         """Make the folder, or go on in one of the same plan.
@@ -275,8 +283,12 @@ class PreparedFolder:
     def _write(self, path: Path, write: Callable[[Path], Any]) -> None:
         """Write beside the entries, under a name of this process, and rename."""
         aside = self.state / f"{os.uname().nodename}-{os.getpid()}{path.suffix}"
-        write(aside)
-        os.replace(aside, path)
+        try:
+            write(aside)
+            os.replace(aside, path)
+        finally:
+            with suppress(OSError):
+                aside.unlink()
 
 
 def shard_name(block: int) -> str:
@@ -300,4 +312,4 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise unwritable(path, error) from None
+        raise CorpusError(f"{path}: cannot be written ({error.strerror}); {GO_ON}") from None

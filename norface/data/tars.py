@@ -116,7 +116,7 @@ class ShardFile:
 
 def unwritable(path: Path, error: OSError) -> CorpusError:
     """The one-line error for a full disk or a folder without permission."""
-    return CorpusError(f"{path}: cannot be written ({error.strerror}); nothing was left behind")
+    return CorpusError(f"{path}: cannot be written ({error.strerror}); nothing of it was left")
 
 
 def check_jpeg(record: FaceRecord, side: int, path: Path) -> None:

@@ -216,7 +216,8 @@ class Quickstart:
         figures["error_ratio"] = measure_error(faces, target)
         some = np.linspace(0, len(faces.original) - 1, 12).astype(int)
         columns = (faces.original, faces.normalized, faces.truth)
-        write_png(self.root / FACES_FILE, make_grid([column[some] for column in columns]))
+        with replacing(self.root / FACES_FILE) as aside:
+            write_png(aside, make_grid([column[some] for column in columns]))
         return {name: round(value, 4) for name, value in figures.items()}, faces
 
     def cross_validate(self, normalized: Path, truth: Path, faces: Faces) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from norface.data.labels import ACTION_UNITS, is_present
-from norface.data.normalized import TARGET_NAME, TRUTH, NormalizedSet, claim_set
+from norface.data.normalized import TRUTH, NormalizedSet, claim_set
 from norface.data.records import FaceRecord
 from norface.data.shards import ShardFile, ShardIndex, ShardWriter, write_index
 from norface.errors import CorpusError
@@ -241,8 +241,7 @@ def write_truth(
         target=target_key, generator=TRUTH, trained_on=[], source=index.digest, side=index.side
     )
     folder = Path(out) / target_key / TRUTH
-    if claim_set(folder, card):
-        write_png(folder / TARGET_NAME, render(target, index.side).pixels)
+    claim_set(folder, card, render(target, index.side).pixels)
     names = index.table["shard"].astype(str).to_numpy()
     with Progress("truth", len(index), unit="face") as progress:
         for name in np.unique(names):

@@ -221,3 +221,11 @@ def test_a_dry_run_counts_and_writes_nothing(photos, tmp_path, capsys):
     assert prepare(photos, tmp_path / "out", "--dry-run") == 0
     assert "3 photographs of 2 subjects; detector: mediapipe" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_file_of_the_detector_begins_no_folder(photos, tmp_path, capsys):
+    (tmp_path / "wrong.task").write_bytes(b"no zip")
+    assert prepare(photos, tmp_path / "out", "--weights", str(tmp_path / "wrong.task")) == 2
+    assert "wrong.task" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+    assert prepare(photos, tmp_path / "out", "--side", "64") == 0

@@ -2,13 +2,10 @@
 
 import multiprocessing
 import pickle
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "training"))
 from disks import remount, small_disk
 
 from norface.config import load_config

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from disks import remount, small_disk
 from folder_digests import digests
 from PIL import Image
 from square_detector import SquareChoice, paint
@@ -255,3 +256,21 @@ def test_frames_of_a_clip_stay_together_and_single_photographs_are_put_together(
     assert [one for piece in pieces for one in piece] == videos + photos
     # 250 + 250 + 100 of a, b with d, then 8 + 8 + 4.
     assert [len(piece) for piece in pieces] == [250, 250, 100, 103, 8, 8, 4]
+
+
+def test_a_disk_that_fills_up_says_what_is_kept_and_a_rerun_goes_on(choice, tmp_path):
+    run(tmp_path / "whole", choice)
+    needed = sum(path.stat().st_size for path in (tmp_path / "whole").iterdir())
+    with small_disk(tmp_path / "disk", "size=4k") as disk:
+        # At every size something else is the first that does not fit: a shard, an entry, the index.
+        for room in range(4, needed // 1024 + 64, 8):
+            remount(disk, f"size={room}k")
+            try:
+                run(disk / "out", choice)
+            except CorpusError as error:
+                assert "cannot be written (" in str(error) and "No space left" in str(error)
+                aside = [path.name for path in disk.rglob("*.*") if path.name.endswith(".tmp")]
+                assert aside == [] and not list(disk.rglob("*-[0-9]*.parquet"))
+            else:
+                break
+        assert room > 12 and digests(disk / "out") == digests(tmp_path / "whole")
