@@ -30,6 +30,8 @@ class PairDataset(Dataset[dict[str, Any]]):
     "is_self": bool}; "key" is that of the picture in "original", "is_self" says that the face that
     is wanted is the original, so that L_rec is defined. With `flip`, half of the originals and,
     independently, half of the targets are mirrored; a self pair or clip pair is mirrored as one.
+    With `companions` there is a "companion", too, uint8 (3, S, S): another face of the target's
+    person, mirrored as the target is.
     """
 
     def __init__(
@@ -43,10 +45,14 @@ class PairDataset(Dataset[dict[str, Any]]):
         side: int | None,
         flip: bool = False,
         mixture: Mixture | None = None,
+        companions: bool = False,
     ):
         self.index, self.pool = index, index if target_pool is None else target_pool
         self.self_pair, self.clip_pair, self.seed = self_pair, clip_pair, seed
-        self.clips = Clips(index) if clip_pair else None
+        self.clips = Groups(index, CLIP) if clip_pair else None
+        self.people = Groups(index, PERSON) if companions else None
+        if self.people is not None:
+            self.people.refuse_single(self.pool)
         self.side, self.flip = side or index.side, flip
         self.mixture = mixture if self.pool is index else None
 
@@ -100,7 +106,7 @@ class PairDataset(Dataset[dict[str, Any]]):
         # A clip pair is mirrored as one.
         turned = mirrored[1 if want_clip else 0]
         original = target if is_same else self._shape(pixels, mirror=turned)
-        return {
+        found = {
             "key": key,
             "target_key": target_key,
             "epoch": draw.epoch,
@@ -109,6 +115,12 @@ class PairDataset(Dataset[dict[str, Any]]):
             "target": pack_pixels(target),
             "is_self": is_same or want_clip,
         }
+        if self.people is not None:
+            rng = sample_rng(self.seed, draw.epoch, draw.position, "companion")
+            other_row = self.people.draw(self.index, self.index.row_of(target_key), rng, apart=True)
+            pixels = self.index.read_pixels(other_row)
+            found["companion"] = pack_pixels(self._shape(pixels, mirror=mirrored[1]))
+        return found
 
     def _shape(self, pixels: np.ndarray | None, *, mirror: bool) -> np.ndarray:
         assert pixels is not None
@@ -116,35 +128,60 @@ class PairDataset(Dataset[dict[str, Any]]):
         return mirror_pixels(pixels) if mirror and self.flip else pixels
 
 
-class Clips:
-    """Which samples of an index were taken of one person in one clip."""
+PERSON = ["corpus", "subject"]
+"Columns that name a person."
+CLIP = [*PERSON, "clip"]
+"Columns that name a clip."
 
-    def __init__(self, index: ShardIndex):
-        groups = index.table.groupby(CLIP, observed=True, sort=False)
+
+class Groups:
+    """Which samples of an index share what some columns say: one person, or one clip of one."""
+
+    def __init__(self, index: ShardIndex, columns: list[str]):
+        groups = index.table.groupby(columns, observed=True, sort=False)
         numbers = groups.ngroup().to_numpy()
+        self.columns = columns
         self._order = np.argsort(numbers, kind="stable")
         self._starts = np.append(
             np.searchsorted(numbers[self._order], np.arange(groups.ngroups)), len(numbers)
         )
         first = self._order[self._starts[:-1]]
-        names = index.table[CLIP].astype(str).iloc[first].itertuples(index=False, name=None)
+        names = index.table[columns].astype(str).iloc[first].itertuples(index=False, name=None)
         self._number = {name: number for number, name in enumerate(names)}
         self.name = index.name
 
-    def draw(self, source: ShardIndex, row: int, rng: np.random.Generator) -> int:
-        """Row in the index of a random sample of the clip that row `row` of `source` is of.
+    def draw(
+        self, source: ShardIndex, row: int, rng: np.random.Generator, *, apart: bool = False
+    ) -> int:
+        """Row in the index of a random sample of the group that row `row` of `source` is of.
 
-        Raises CorpusError when the index has no sample of that clip.
+        `apart`: another one than that row, which must then be a row of the index itself, in a group
+        of two or more. Raises CorpusError when the index has no sample of that group.
         """
-        name = tuple(source.table[CLIP].iloc[row].astype(str))
+        name = tuple(source.table[self.columns].iloc[row].astype(str))
         if name not in self._number:
             raise CorpusError(
                 f"{self.name}: no sample of the clip of {source.key_of(row)}; clip_pair needs the"
                 " targets' clips among the originals"
             )
         number = self._number[name]
-        return int(self._order[rng.integers(self._starts[number], self._starts[number + 1])])
+        members = self._order[self._starts[number] : self._starts[number + 1]]
+        if apart:
+            members = members[members != row]
+        return int(members[rng.integers(len(members))])
 
-
-CLIP = ["corpus", "subject", "clip"]
-"Columns that name a clip."
+    def refuse_single(self, source: ShardIndex) -> None:
+        """Raises CorpusError where a sample of `source` is the only one of its group."""
+        sizes = np.diff(self._starts)
+        names = source.table[self.columns].astype(str).drop_duplicates()
+        single = [
+            "/".join(name)
+            for name in names.itertuples(index=False, name=None)
+            if sizes[self._number[name]] < 2
+        ]
+        if single:
+            raise CorpusError(
+                f"{self.name}: {len(single)} of {len(names)} target persons have one face only, the"
+                f" first being {single[0]}; discriminator.condition=pair needs another face of"
+                " each: choose a target_pool, or condition=none"
+            )

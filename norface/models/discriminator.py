@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,18 +26,26 @@ class DiscriminatorConfig(Config):
 
     channels: list[int] = Field([64, 128, 256, 512, 512], min_length=1)
     "Channels after the stem, which halves the side, and after each further halving."
+    condition: Literal["none", "pair"] = "none"
+    """How [ , ] of eq. 4 is read. none = as a batch: the target is real, the normalized face is
+    not. pair = as a stack: the target beside another face of its person is real, beside the
+    normalized face it is not, so that a sharp face of somebody else does not pass."""
     spectral_norm: bool = True
     "Divide each weight by its largest singular value, which keeps the hinge game steady."
 
 
 class Discriminator(nn.Module):
-    """images (N, 3, S, S), -1..1 => one score a patch (N, 1, h, w); high = looks real."""
+    """images (N, 3, S, S), -1..1 => one score a patch (N, 1, h, w); high = looks real.
+
+    With condition pair it also sees the target (N, 3, S, S) that each is to be of.
+    """
 
     def __init__(self, config: DiscriminatorConfig):
         super().__init__()
         self.config = config
         first, last = config.channels[0], config.channels[-1]
-        self.stem = nn.Conv2d(3, first, 4, stride=2, padding=1)
+        inputs = 6 if config.condition == "pair" else 3
+        self.stem = nn.Conv2d(inputs, first, 4, stride=2, padding=1)
         self.blocks = nn.Sequential(
             *(
                 DownBlock(before, after)
@@ -49,8 +58,12 @@ class Discriminator(nn.Module):
                 if isinstance(module, nn.Conv2d):
                     spectral_norm(module)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, 3, S, S) => (N, 1, h, w), h = S / 2^len(channels)."""
+    def forward(self, images: torch.Tensor, target: torch.Tensor | None = None) -> torch.Tensor:
+        """(N, 3, S, S), and as many targets for condition pair => (N, 1, h, w), h = S /
+        2^len(channels)."""
+        if self.config.condition == "pair":
+            assert target is not None
+            images = torch.cat([target, images], 1)
         return self.head(F.leaky_relu(self.blocks(self.stem(images)), 0.2))
 
 

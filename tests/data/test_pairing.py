@@ -157,3 +157,27 @@ def test_a_target_whose_clip_is_not_among_the_originals_is_refused(write_shards,
                           side=8)  # fmt: skip
     with pytest.raises(CorpusError, match="no sample of the clip of synthetic_T10"):
         dataset[Draw(0, 0, 0)]
+
+
+def test_companions_are_any_other_face_of_the_targets_person(tmp_path):
+    with ShardWriter(tmp_path, side=16) as writer:
+        for number in range(6):
+            writer.write(make_record(20 * number, subject="ab"[number % 2]))
+    index = ShardIndex.open(tmp_path)
+    dataset = PairDataset(index, target_pool=None, seed=0, side=16, companions=True)
+    plain = PairDataset(index, target_pool=None, seed=0, side=16)
+    seen = set()
+    for draw in draws(300, 6):
+        pair = dataset[draw]
+        target = index.row_of(pair["target_key"])
+        # A face's colour tells its row.
+        companion = round(pair["companion"][0].float().mean().item() / 20)
+        assert companion != target and companion % 2 == target % 2
+        seen.add((target, companion))
+        assert plain[draw]["target_key"] == pair["target_key"]
+    assert len(seen) == 6 * 2
+
+
+def test_a_target_person_of_one_face_has_no_companion(write_shards, pool):
+    with pytest.raises(CorpusError, match="3 of 3 target persons have one face only, .*T100"):
+        PairDataset(pool, target_pool=pool, seed=0, side=8, companions=True)

@@ -32,3 +32,14 @@ def test_evaluation_mode_leaves_every_buffer_alone():
     model(torch.randn(1, 3, 8, 8))
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+def test_with_condition_pair_a_score_depends_on_the_target_too():
+    torch.manual_seed(0)
+    model = Discriminator(DiscriminatorConfig(channels=[8, 8], condition="pair")).eval()
+    assert model.stem.weight.shape[1] == 6
+    images, target, other = torch.randn(3, 2, 3, 16, 16)
+    scores = model(images, target)
+    assert scores.shape == (2, 1, 4, 4)
+    assert not torch.allclose(scores, model(images, other))
+    assert not torch.allclose(scores, model(target, images))

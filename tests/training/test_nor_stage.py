@@ -19,6 +19,7 @@ from norface.models.normalizer import load_generator
 from norface.models.vit import FaceEncoder, VitConfig
 from norface.training.backends.base import build_backend
 from norface.training.stages.nor import NorStage
+from norface.training.stages.nor_shares import measure_shares
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_generator_step_leaves_discriminator_and_critics_untouched(make_config, 
     batch = next(stage.batches(0))
     target = alone.to_device(batch["target"])
     normalized = alone.generator(alone.to_device(batch["original"]), target)
-    alone.train_discriminator(target, normalized.detach(), 1.0)
+    alone.train_discriminator(target, normalized.detach(), target, 1.0)
     stage.train_batch(batch, 0)
     assert_equal(stage.discriminator.state_dict(), alone.discriminator.state_dict())
     for critic in stage.judging.critics.values():
@@ -99,7 +100,7 @@ def test_generator_step_leaves_discriminator_and_critics_untouched(make_config, 
 def test_no_gradient_reaches_the_discriminator_from_the_adversarial_loss(make_config, backend):
     stage = NorStage(make_config(), backend)
     picture = torch.zeros(2, 3, SIDE, SIDE, requires_grad=True)
-    stage.ask_discriminator(picture).backward()
+    stage.ask_discriminator(picture, picture).backward()
     assert picture.grad.abs().sum() > 0
     assert all(p.grad is None and p.requires_grad for p in stage.discriminator.parameters())
 
@@ -112,6 +113,18 @@ def test_discriminator_waits_for_its_start_step(make_config, backend):
     assert_equal(stage.discriminator.state_dict(), before)
     (metrics,) = train(stage, 1, 2)
     assert "adv" in metrics
+
+
+def test_a_discriminator_of_pairs_learns_whose_face_it_is_from_another_face(make_config, backend):
+    conditioned = {**NETWORKS["discriminator"], "condition": "pair"}
+    stage = NorStage(make_config(discriminator=conditioned), backend)
+    metrics = train(stage, 0, 2)
+    assert all(np.isfinite(float(one["adv"])) for one in metrics)
+    batch = next(stage.batches(0))
+    assert {"companion", "target"} <= batch.keys()
+    assert not torch.equal(batch["companion"], batch["target"])
+    table = measure_shares(stage.config)
+    assert np.isfinite(table["terms"]["adv"]["mse"]["loss"])
 
 
 def test_resumed_run_equals_an_uninterrupted_one_bit_for_bit(make_config, backend):

@@ -77,6 +77,7 @@ class NorStage(Stage):
             side=config.normalizer.side,
             flip=config.flip,
             mixture=config.data.mix(self.index),
+            companions=config.discriminator.condition == "pair",
         )
         critics = build_critics(config.critics, backend.device)
         self.judging = Judging(critics, config.losses)
@@ -166,11 +167,16 @@ class NorStage(Stage):
             )
         losses: dict[str, Tensor] = {}
         if self.config.losses.adv is not None and step >= self.config.adversarial_start_step:
-            # Where the original is of the target's clip, it shows the target with an expression:
-            # real too, and the only real picture that is not at rest when targets are.
-            real = torch.where(is_self[:, None, None, None], original, target)
-            shown["discriminator"] = self.train_discriminator(real, normalized.detach(), factor)
-            losses["adv"] = self.ask_discriminator(normalized)
+            if "companion" in batch:
+                real = self.to_device(batch["companion"])
+            else:
+                # Where the original is of the target's clip, it shows the target with an
+                # expression: real too, and the only real picture not at rest when targets are.
+                real = torch.where(is_self[:, None, None, None], original, target)
+            shown["discriminator"] = self.train_discriminator(
+                real, normalized.detach(), target, factor
+            )
+            losses["adv"] = self.ask_discriminator(normalized, target)
         losses |= self.judge(
             original, target, normalized, is_self, pairs=pairs,
             known=self.know_targets(batch["target_key"]), measure_all=is_log_step,
@@ -214,24 +220,26 @@ class NorStage(Stage):
                 world_size=self.backend.world_size,
             )
 
-    def train_discriminator(self, real: Tensor, fake: Tensor, factor: float) -> Tensor:
-        """One step on real targets and fakes, in one forward pass; returns its loss."""
+    def train_discriminator(
+        self, real: Tensor, fake: Tensor, target: Tensor, factor: float
+    ) -> Tensor:
+        """One step on real faces and fakes, in one forward pass; returns its loss."""
         self.discriminator.train()
         with self.backend.autocast():
-            scores = self.discriminator(torch.cat([real, fake]))
+            scores = self.discriminator(torch.cat([real, fake]), torch.cat([target, target]))
         real_scores, fake_scores = scores.chunk(2)
         loss = discriminator_loss(real_scores, fake_scores)
         self.descend("discriminator", loss, factor)
         return loss.detach()
 
-    def ask_discriminator(self, normalized: Tensor) -> Tensor:
+    def ask_discriminator(self, normalized: Tensor, target: Tensor) -> Tensor:
         """Eq. 4. The discriminator is frozen, in evaluation mode, and called past its wrapper.
 
         Called through it, or with gradients, its wrapper would average what no step uses.
         """
         judge = self.backend.unwrap(self.discriminator).eval().requires_grad_(False)
         with self.backend.autocast():
-            loss = adversarial_loss(judge(normalized))
+            loss = adversarial_loss(judge(normalized, target))
         # The graph is built: what backward must not fill was decided by the flags while building.
         judge.requires_grad_(True)
         return loss

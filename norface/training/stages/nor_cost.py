@@ -23,7 +23,7 @@ def describe_cost(generator: Normalizer, discriminator: Discriminator) -> str:
         measure_cost("D_f", generator.decoder, tokens, picture, tokens),
     ]
     whole = add_costs("F_nor = 2 E_s + EMM + D_f", [encoder, encoder, *rest])
-    judge = measure_cost("D_res (one face)", discriminator, picture)
+    judge = measure_cost("D_res (one face)", discriminator, picture, picture)
     return tabulate_costs([encoder, *rest, whole, judge])
 
 
@@ -36,7 +36,7 @@ def count_operations(config: NorConfig) -> float:
     picture = (3, config.normalizer.side, config.normalizer.side)
     with torch.device("meta"):
         whole = measure_cost("F_nor", Normalizer(config.normalizer), picture, picture)
-        judge = measure_cost("D_res", Discriminator(config.discriminator), picture)
+        judge = measure_cost("D_res", Discriminator(config.discriminator), picture, picture)
     operations = float(whole.forward + whole.backward)
     if config.losses.adv is not None:
         operations += 3 * judge.forward + 2.5 * judge.backward

@@ -41,7 +41,7 @@ def measure_shares(config: NorConfig) -> dict[str, Any]:
                 pairs=backend.all_reduce_sum(is_self.sum().float()),
             )  # fmt: skip
             if weights.adv is not None:
-                losses["adv"] = stage.ask_discriminator(normalized)
+                losses["adv"] = stage.ask_discriminator(normalized, target)
             shares = gradient_shares(losses, weights, normalized)
             for term in weights.present:
                 if term in losses:
