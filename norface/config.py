@@ -48,22 +48,62 @@ def load_config(
     Raises ConfigError naming the file or the override, the key, what was found and what is valid.
     """
     values: dict[str, Any] = read_yaml(path) if path is not None else {}
+    given: list[list[str]] = []
     for override in overrides:
         key, sign, text = override.partition("=")
         if not sign or not key:
             raise ConfigError(f"'{override}': expected key=value, for example seed=1")
-        set_key(values, key.split("."), parse_value(override, text))
+        given.append(key.split("."))
+        set_key(values, given[-1], parse_value(override, text))
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        source = str(path) if path is not None else "command line"
+        source = "command line"
+        if path is not None and not _is_of(given, error, schema, read_yaml(path)):
+            source = str(path)
         raise ConfigError(f"{source}: {describe(error, schema)}") from None
+
+
+def _is_of(
+    given: list[list[str]], error: ValidationError, schema: type[Config], file: dict[str, Any]
+) -> bool:
+    """Whether the first problem comes from the keys that were `given` beside a file: it lies in one
+    of them, or the file alone does not have it."""
+    first = error.errors()[0]
+    place = _drop_tags(schema, first["loc"])
+    if any(place[: len(key)] == key for key in given):
+        return True
+    try:
+        schema.model_validate(file)
+    except ValidationError as alone:
+        found = [(one["type"], one["loc"]) for one in alone.errors()]
+        return bool(given) and (first["type"], first["loc"]) not in found
+    return bool(given)
+
+
+def _refuse_twice(path: str | Path, text: str) -> None:
+    """Raise ConfigError for a key that comes twice in one mapping; yaml would take the last."""
+    nodes = [yaml.compose(text, Loader=yaml.SafeLoader)]
+    for node in nodes:
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+        elif isinstance(node, yaml.MappingNode):
+            seen = set()
+            for key, value in node.value:
+                # An anchor's mapping is one node in several places, and needs no second look.
+                nodes += [] if any(value is one for one in nodes) else [value]
+                if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                    line = key.start_mark.line + 1
+                    raise ConfigError(f"{path}: line {line}: the key '{key.value}' comes twice")
+                seen.add(str(key.value))
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a yaml file (an empty file is an empty mapping)."""
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        _refuse_twice(path, text)
+        values = yaml.safe_load(text)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such config file") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -227,3 +227,31 @@ def test_a_config_is_written_whole_or_not_at_all(tmp_path):
             save_config(Outer(name="b"), disk / "config.yaml")
         assert sorted(path.name for path in disk.iterdir()) == ["config.yaml", "other"]
         assert load_config(Outer, disk / "config.yaml") == Outer(name="a")
+
+
+def test_what_stands_beside_a_file_is_not_blamed_on_it(tmp_path):
+    path = write(tmp_path, "name: a\ninner: {weight: 2}\n")
+    for override in ("seeed=1", "seed=-1", "inner.weight=much", "inner.wait=1", "inner=3"):
+        assert message(Outer, path, [override]).startswith("command line: ")
+    path = write(tmp_path, "name: a\nseed: -1\n")
+    assert message(Outer, path, ["inner.weight=2"]).startswith(f"{path}: 'seed'")
+    # The value on the command line is the one that counts, and it is no better.
+    assert message(Outer, path, ["seed=-2"]).startswith("command line: 'seed': found -2")
+    assert message(Outer, write(tmp_path, "seed: 1\n"), ["seed=2"]).startswith(f"{path}: 'name'")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key"),
+    [("name: a\nseed: 1\nname: b\n", 3, "name"),
+     ("name: a\ninner:\n  weight: 1\n  kind: l2\n  weight: 2\n", 5, "weight"),
+     ("name: a\ntargets: [{x: 1, x: 2}]\n", 2, "x")],
+)  # fmt: skip
+def test_a_key_that_comes_twice_is_refused_with_its_line(tmp_path, text, line, key):
+    path = write(tmp_path, text)
+    assert message(Outer, path) == f"{path}: line {line}: the key '{key}' comes twice"
+
+
+def test_what_an_anchor_brings_in_may_be_set_again(tmp_path):
+    text = "name: a\ninner:\n  <<: {weight: 2, kind: l2}\n  weight: 3\n"
+    config = load_config(Outer, write(tmp_path, text))
+    assert config.inner == Inner(weight=3, kind="l2")
