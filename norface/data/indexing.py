@@ -146,7 +146,30 @@ def read_index(folder: Path) -> tuple[pa.Table, dict[str, Any]]:
     missing = [name for name in ("key", *WORDS, *NUMBERS) if name not in table.column_names]
     if missing:
         raise CorpusError(f"{path}: lacks the columns {', '.join(missing)}")
+    refuse_rows(path, table, sizes)
     return table.replace_schema_metadata(None), {"side": side, "shards": sizes}
+
+
+def refuse_rows(path: Path, table: pa.Table, sizes: dict[str, Any]) -> None:
+    """Raise CorpusError naming the first row that no reader can follow: of a shard that the index
+    does not list, or with a place in it that is negative or none."""
+    row, what = -1, ""
+    if unknown := sorted({str(one) for one in table["shard"].unique().to_pylist()} - sizes.keys()):
+        row = table["shard"].to_pylist().index(unknown[0])
+        what = f"lies in {unknown[0]}, which the index does not list"
+    for name in NUMBERS:
+        if not pa.types.is_integer(table[name].type):
+            raise CorpusError(f"{path}: {name} holds {table[name].type}, no whole numbers; damaged")
+        least = pc.min(table[name]).as_py()
+        if table[name].null_count or (least is not None and least < 0):
+            values = table[name].to_pylist()
+            row = next(at for at, one in enumerate(values) if one is None or one < 0)
+            what = f"has {name} {values[row]}"
+    if row >= 0:
+        raise CorpusError(
+            f"{path}: row {row} ({table['key'][row].as_py()}) {what}; run norface check"
+            f" {path.parent} --rebuild-index"
+        )
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:

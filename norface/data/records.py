@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -14,6 +15,8 @@ from norface.errors import CorpusError
 if TYPE_CHECKING:
     import numpy as np
 
+LANDMARKS = 68
+"Points of `FaceRecord.landmarks`."
 _PART = re.compile(r"[A-Za-z0-9+-]+")
 
 
@@ -116,6 +119,15 @@ class FaceRecord:
         """The inverse of `to_json`. Raises CorpusError for what is no such description."""
         try:
             body = json.loads(data)
+            pose, landmarks = body.get("pose"), body.get("landmarks")
+            if pose is not None and not _are_numbers(pose, 3):
+                raise ValueError("pose is not three numbers")
+            if landmarks is not None and not (
+                len(landmarks) == LANDMARKS and all(_are_numbers(one, 2) for one in landmarks)
+            ):
+                raise ValueError(f"landmarks are not {LANDMARKS} pairs of numbers")
+            if not isinstance(body.get("split", ""), str):
+                raise ValueError("split is no text")
             return cls(
                 corpus=body["corpus"],
                 subject=body["subject"],
@@ -126,10 +138,21 @@ class FaceRecord:
                 intensity={int(unit): value for unit, value in body.get("intensity", {}).items()},
                 emotion=body.get("emotion"),
                 split=body.get("split", ""),
-                landmarks=body.get("landmarks"),
-                pose=tuple(body["pose"]) if "pose" in body else None,
+                landmarks=landmarks,
+                pose=None if pose is None else tuple(pose),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (
+            ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError
+        ) as error:  # fmt: skip
             raise CorpusError(
                 f"a sample's json is damaged ({error!r}); write the shard again"
             ) from None
+
+
+def _are_numbers(values: Any, count: int) -> bool:
+    """Whether this is a list of `count` finite numbers."""
+    return (
+        isinstance(values, list)
+        and len(values) == count
+        and all(type(one) in (int, float) and math.isfinite(one) for one in values)
+    )

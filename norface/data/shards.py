@@ -34,7 +34,7 @@ from norface.data.labels import EMOTIONS
 from norface.data.records import FaceRecord
 from norface.data.remote import local_folder
 from norface.data.shard_writer import ShardWriter
-from norface.data.tars import ShardFile, ShardHandles
+from norface.data.tars import ShardFile, ShardHandles, check_length
 from norface.errors import CorpusError
 from norface.images import check_size, decode_jpeg
 
@@ -232,6 +232,19 @@ class ShardIndex:
         pairs = self.table[["folder", "shard"]].drop_duplicates()
         found = zip(pairs["folder"], pairs["shard"].astype(str), strict=True)
         return [self.folders[folder] / name for folder, name in sorted(found)]
+
+    def rows_of_shard(self, path: Path) -> np.ndarray:
+        """Rows of the samples in one of `shard_paths`, before it is read in one go.
+
+        Raises CorpusError for a file that is not there or not as long as its index says.
+        """
+        folder = self.folders.index(path.parent)
+        try:
+            check_length(path, path.stat().st_size, self._sizes[folder, path.name])
+        except OSError as error:
+            raise CorpusError(f"{path}: cannot be read ({error.strerror})") from None
+        here = (self._folder == folder) & (self.table["shard"] == path.name).to_numpy()
+        return np.flatnonzero(here)
 
     def labels(self, kind: str, units: Sequence[int]) -> np.ndarray:
         """float32 (len, units): 0/1 (kind "au") or 0..5 ("intensity"), NaN = unlabelled."""

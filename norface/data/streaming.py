@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from norface.data.loader import DataConfig, Draw, GlobalBatchSampler, Loader, build_loader
 from norface.data.pairing import PairDataset
 from norface.data.remote import fetch_missing
+from norface.data.shards import ShardIndex
 from norface.errors import CorpusError, NorfaceError
 from norface.images import decode_jpeg
 from norface.training.seeding import sample_key, sample_rng
@@ -73,30 +75,49 @@ class PairStream(IterableDataset[dict[str, Any]]):
                 " stream them; take fewer workers or data.reader=index"
             )
 
-        def urls() -> Iterator[dict[str, str]]:
+        def faces() -> Iterator[dict[str, Any]]:
             for epoch in range(2**31):
                 order = sample_rng(seed, epoch, self.start_step, "shards").permutation(len(paths))
                 for i in order[part::parts]:
-                    fetch_missing(paths[i])
-                    yield {"url": str(paths[i])}
+                    yield from read_shard(index, paths[i])
 
         shuffler = random.Random(sample_key(seed, part, self.start_step, "stream"))
         samples = webdataset.DataPipeline(
-            urls,
-            webdataset.tarfile_to_samples(),
+            faces,
             webdataset.shuffle(BUFFER, initial=BUFFER // 5, rng=shuffler),
         )
         try:
             for sample in samples:
-                if (row := index.find(sample["__key__"])) is not None:
-                    name = f"{sample['__url__']}: {sample['__key__']}"
-                    yield row, decode_jpeg(sample["jpg"], name, side=index.side)
+                name = f"{sample['__url__']}: {sample['__key__']}"
+                yield sample["row"], decode_jpeg(sample["jpg"], name, side=index.side)
         except NorfaceError:
             raise
         except (tarfile.TarError, OSError, KeyError, ValueError) as error:
             raise CorpusError(
                 f"{index.name}: a shard cannot be streamed ({error}); see norface check"
             ) from None
+
+
+def read_shard(index: ShardIndex, path: Path) -> Iterator[dict[str, Any]]:
+    """The samples of one shard that are in the index, as webdataset gives them, with their `row`.
+
+    Raises CorpusError for a file of another length than its index says, for a member whose path
+    leaves the folder, and where a sample of the index is missing.
+    """
+    fetch_missing(path)
+    missing = set(index.rows_of_shard(path).tolist())
+    for sample in webdataset.tarfile_to_samples()([{"url": str(path)}]):
+        key = sample["__key__"]
+        if "/" in key or "\\" in key or key.startswith("."):
+            raise CorpusError(f"{path}: member '{key}' is not a plain file name; refused")
+        if (row := index.find(key)) is not None:
+            missing.discard(row)
+            yield {**sample, "row": row}
+    if missing:
+        raise CorpusError(
+            f"{path}: {len(missing)} samples of its index are missing, first"
+            f" {index.key_of(min(missing))}; see norface check {path.parent}"
+        )
 
 
 def build_pair_loader(

@@ -187,6 +187,15 @@ def check_member(path: Path, info: tarfile.TarInfo, suffix: str) -> str:
     return name.removesuffix(suffix)
 
 
+def check_length(path: Path, found: int, expected: int) -> None:
+    """Refuse a shard that is not as many bytes long as its index says."""
+    if found != expected:
+        raise CorpusError(
+            f"{path}: is {found} bytes, its index says {expected}: cut or written again;"
+            f" see norface check {path.parent}"
+        )
+
+
 class ShardHandles:
     """Random access to many shards, safe in threads and in forked or spawned workers."""
 
@@ -220,11 +229,7 @@ class _Handle:
             found = os.fstat(self.descriptor).st_size
         except OSError as error:
             raise CorpusError(f"{path}: cannot be read ({error.strerror})") from None
-        if found != expected:
-            raise CorpusError(
-                f"{path}: is {found} bytes, its index says {expected}: cut or written again;"
-                f" see norface check {path.parent}"
-            )
+        check_length(path, found, expected)
 
     def __del__(self) -> None:
         if self.descriptor >= 0:

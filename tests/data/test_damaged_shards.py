@@ -1,15 +1,19 @@
 """Shards that are cut, foreign or contradictory are named, never read as something else."""
 
 import io
+import json
 import struct
 import tarfile
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import webdataset
 from coloured_faces import make_record
 
 from norface.data.checking import check_shards
+from norface.data.records import FaceRecord
 from norface.data.shards import ShardIndex, write_index
 from norface.errors import CorpusError
 
@@ -135,3 +139,49 @@ def test_a_picture_of_another_side_is_refused_by_its_header(write_shards, side, 
     problems = check_shards(index.folders[0]).problems
     assert [one.what for one in problems if one.key] == ([what] if side == 11_000 else [])
     assert len(problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "what"),
+    [
+        ("shard", "shard-000009.tar", "lies in shard-000009.tar, which the index does not list"),
+        ("image_offset", -512, "has image_offset -512"),
+        ("json_size", None, "has json_size None"),
+    ],
+)
+def test_a_row_of_the_index_that_leads_nowhere_is_named(write_shards, column, value, what):
+    path = write_shards(6).folders[0] / "index.parquet"
+    table = pq.read_table(path)
+    values = table[column].to_pylist()
+    values[2] = value
+    kind = pa.string() if column == "shard" else pa.int64()
+    place = table.column_names.index(column)
+    pq.write_table(table.set_column(place, column, pa.array(values, kind)), path)
+    with pytest.raises(CorpusError) as caught:
+        ShardIndex.open(path.parent)
+    found = str(caught.value)
+    assert f"index.parquet: row 2 (synthetic_S0002_c_2) {what}; run norface check" in found
+    assert check_shards(path.parent).problems[0].what.startswith("row 2 (synthetic_S0002_c_2)")
+    write_index(path.parent)
+    assert len(ShardIndex.open(path.parent)) == 6
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"landmarks": [[1, 2]]}, {"landmarks": [[0.5, float("nan")]] * 68}, {"landmarks": 68},
+        {"pose": ["a", 1]}, {"pose": [1, 2]}, {"pose": [True, 0, 0]}, {"split": 3},
+        {"frame": float("inf")},
+    ],
+)  # fmt: skip
+def test_a_json_of_other_kinds_is_damaged(change):
+    body = json.loads(make_record(1).to_json())
+    sound = {"landmarks": [[0.5, 0.25]] * 68, "pose": [1, 2.5, -3]}
+    assert FaceRecord.from_json(json.dumps(body | sound).encode()).pose == (1, 2.5, -3)
+    with pytest.raises(CorpusError, match="a sample's json is damaged"):
+        FaceRecord.from_json(json.dumps(body | sound | change).encode())
+
+
+def test_a_deeply_nested_json_is_damaged():
+    with pytest.raises(CorpusError, match="a sample's json is damaged"):
+        FaceRecord.from_json(b"[" * 100_000)

@@ -1,4 +1,5 @@
 import itertools
+import tarfile
 
 import pytest
 import torch
@@ -90,8 +91,45 @@ def test_fewer_shards_than_reading_processes_are_refused_in_one_line(write_shard
 
 
 def test_a_cut_shard_stops_the_stream_in_one_line(write_shards):
+    index = write_shards(8)
+    path = index.folders[0] / "shard-000000.tar"
+    data = path.read_bytes()
+    # Inside a sample, and exactly between two of them.
+    for length in (5000, int(index.table["image_offset"][2]) - 512):
+        path.write_bytes(data[:length])
+        with pytest.raises(CorpusError, match=f"shard-000000.tar: is {length} bytes, its index"):
+            read(index, 4)
+
+
+def test_a_damaged_header_is_not_taken_for_the_end_of_a_shard(write_shards):
     index = write_shards(4)
     path = index.folders[0] / "shard-000000.tar"
-    path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(CorpusError, match="a shard cannot be streamed .*norface check"):
-        read(index, 10)
+    data = bytearray(path.read_bytes())
+    at = int(index.table["image_offset"][2])
+    data[at - 512 : at] = bytes([255]) * 512
+    path.write_bytes(data)
+    with pytest.raises(CorpusError, match="2 samples of its index are missing, first .*_c_2"):
+        read(index, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("../c_1.jpg", "member '../c_1' is not a plain file name; refused"),
+        (".jpg", "1 samples of its index are missing, first synthetic_S0001_c_1"),
+        ("other.jpg", "1 samples of its index are missing, first synthetic_S0001_c_1"),
+    ],
+)
+def test_a_member_that_is_not_the_indexs_is_not_passed_over(write_shards, name, message):
+    index = write_shards(4)
+    path = index.folders[0] / "shard-000000.tar"
+    data = bytearray(path.read_bytes())
+    # The tar keeps its length: both members of the second sample get another name.
+    for kind, suffix in (("image", ".jpg"), ("json", ".json")):
+        at = int(index.table[f"{kind}_offset"][1]) - 512
+        info = tarfile.TarInfo.frombuf(bytes(data[at : at + 512]), "utf-8", "strict")
+        info.name = name.replace(".jpg", suffix)
+        data[at : at + 512] = info.tobuf(tarfile.GNU_FORMAT)
+    path.write_bytes(data)
+    with pytest.raises(CorpusError, match=message):
+        read(index, 4)
