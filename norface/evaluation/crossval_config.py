@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from norface.config import Config, describe, flatten, set_key
 from norface.data.parts import parse_part
-from norface.errors import ConfigError
+from norface.errors import ConfigError, CorpusError
 from norface.tracking import TrackingConfig
 from norface.training.stages.cla_config import ClaConfig
 
@@ -101,6 +101,28 @@ def fold_config(config: CrossvalConfig, task: FoldTask) -> ClaConfig:
         return ClaConfig.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"settings.{task.setting}.cla: {describe(error, ClaConfig)}") from None
+
+
+def check_sources(config: CrossvalConfig, tasks: Sequence[FoldTask]) -> None:
+    """Look for the sets and features of all folds, before the first of them is trained.
+
+    Raises ConfigError and CorpusError naming the setting whose set is not there.
+    """
+    from norface.data.indexing import INDEX_NAME, read_index
+    from norface.data.normalized import read_set
+    from norface.training.stages.cla_folds import find_sets
+
+    for task in tasks:
+        data = fold_config(config, task).data
+        try:
+            for folder in {one for sets in find_sets(data.normalized, task.fold) for one in sets}:
+                read_set(folder)
+                if not (folder / INDEX_NAME).is_file():
+                    read_index(folder)
+        except (ConfigError, CorpusError) as error:
+            raise type(error)(f"settings.{task.setting}: {error}") from None
+        if data.features is not None and not data.features.is_file():
+            raise ConfigError(f"settings.{task.setting}: {data.features}: no such file of features")
 
 
 def list_folds(config: CrossvalConfig) -> list[str]:

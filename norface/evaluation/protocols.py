@@ -33,6 +33,7 @@ from norface.evaluation.collecting import (
 from norface.evaluation.crossval_config import (
     CrossvalConfig,
     FoldTask,
+    check_sources,
     fold_config,
     list_tasks,
 )
@@ -65,6 +66,7 @@ def cross_validate(config: CrossvalConfig) -> dict[str, Any]:
             " part=I/N, and summarize with norface crossval --collect"
         )
     tasks = list_tasks(config)
+    check_sources(config, list_left(config, tasks))
     with open_crossval(config) as run:
         if config.processes == 1:
             for task in tasks:
@@ -98,6 +100,7 @@ def train_part(config: CrossvalConfig) -> dict[str, Any]:
     Returns {"part": "2/9", "trained": [folds]}.
     """
     tasks = list_tasks(config)
+    check_sources(config, list_left(config, tasks))
     claim_run(config)
     tracking = Run(config.folder, config.tracking, None).child_tracking()
     if tracking.uri is None and "MLFLOW_TRACKING_URI" not in os.environ:
@@ -157,6 +160,11 @@ def claim_run(config: CrossvalConfig, patience_s: float = 60) -> str:
             )
         time.sleep(0.2)
     return str(facts["id"])
+
+
+def list_left(config: CrossvalConfig, tasks: Sequence[FoldTask]) -> list[FoldTask]:
+    """Those that are not predicted yet: only they still need their sets."""
+    return [task for task in tasks if not (config.folder / task.name / PREDICTIONS_FILE).exists()]
 
 
 def count_ranks() -> int:

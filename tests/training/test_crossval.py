@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,23 @@ def test_jobs_that_start_at_once_share_one_parent(tmp_path, corpus):
     ids = [queue.get(timeout=60) for _ in jobs]
     assert wait_for(jobs) == [0] * 4
     assert set(ids) == {read_facts(tmp_path / "crossval")["id"]}
+
+
+@pytest.mark.parametrize("part", [[], ["part=1/1"]])
+def test_a_set_that_is_not_there_is_told_before_the_first_fold(corpus, tmp_path, capsys, part):
+    words = ["crossval", *crossval_options(corpus / "shards"), f"root={tmp_path}", *part]
+    for given, message in (
+        (
+            tmp_path / "gone",
+            f"settings.norface: data.normalized: .*{tmp_path / 'gone'} is no folder",
+        ),
+        (corpus / "shards", f"settings.norface: {corpus / 'shards'}: holds no set.json"),
+        (tmp_path / "gone.npz", f"settings.norface: {tmp_path / 'gone.npz'}: no such file"),
+    ):
+        assert main([*words, "settings.without=null", f"settings.norface={given}"]) == 2
+        error = capsys.readouterr().err
+        assert re.search(message, error) and error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_several_ranks_are_for_parts_only(corpus, tmp_path, monkeypatch):
