@@ -96,5 +96,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in _REFUSALS or error.filename is None:
             raise
-        print(f"norface {verb}: {error.filename}: {error.strerror}; see to it", file=sys.stderr)
+        print(f"norface {verb}: {error.filename}: {error.strerror}; mend that", file=sys.stderr)
         return 2

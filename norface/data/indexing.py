@@ -152,11 +152,12 @@ def read_index(folder: Path) -> tuple[pa.Table, dict[str, Any]]:
 
 def refuse_rows(path: Path, table: pa.Table, sizes: dict[str, Any]) -> None:
     """Raise CorpusError naming the first row that no reader can follow: of a shard that the index
-    does not list, or with a place in it that is negative or none."""
+    does not list or of another folder, or with a place in it that is negative or none."""
     row, what = -1, ""
-    if unknown := sorted({str(one) for one in table["shard"].unique().to_pylist()} - sizes.keys()):
+    names = {str(one) for one in table["shard"].unique().to_pylist()}
+    if unknown := sorted(name for name in names if name not in sizes or "/" in name):
         row = table["shard"].to_pylist().index(unknown[0])
-        what = f"lies in {unknown[0]}, which the index does not list"
+        what = f"lies in {unknown[0]}, which is no shard that the index lists"
     for name in NUMBERS:
         if not pa.types.is_integer(table[name].type):
             raise CorpusError(f"{path}: {name} holds {table[name].type}, no whole numbers; damaged")

@@ -26,8 +26,8 @@ def _refuse(error: OSError) -> None:
 def unreadable(error: OSError, place: object) -> CorpusError:
     """The one-line error for a place without permission, or on a broken disk."""
     return CorpusError(
-        f"{error.filename or place}: cannot be read ({error.strerror or error}); nothing is passed"
-        " over in silence: mend it or take it away"
+        f"{error.filename or place}: cannot be read ({error.strerror or error}); see to its"
+        " permissions and its disk, or take it away"
     )
 
 

@@ -144,7 +144,11 @@ def test_a_picture_of_another_side_is_refused_by_its_header(write_shards, side, 
 @pytest.mark.parametrize(
     ("column", "value", "what"),
     [
-        ("shard", "shard-000009.tar", "lies in shard-000009.tar, which the index does not list"),
+        (
+            "shard",
+            "shard-000009.tar",
+            "lies in shard-000009.tar, which is no shard that the index lists",
+        ),
         ("image_offset", -512, "has image_offset -512"),
         ("json_size", None, "has json_size None"),
     ],
