@@ -49,6 +49,7 @@ class RankJob:
             "LOCAL_RANK": str(job.local_rank),
             "WORLD_SIZE": str(job.num_tasks),
             "MASTER_ADDR": job.hostnames[0],
+            "MASTER_PORT": os.environ["NORFACE_PORT"],
         }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "norface", *self.command], env=environment
@@ -117,8 +118,8 @@ def build_executor(config: ClusterConfig, code: Path) -> Any:
             f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
             "export PYTHONSAFEPATH=1  # not the code in the folder that it was submitted from",
             # Where the ranks find each other: this script runs on their first node.
-            f"MASTER_PORT=$(bash -c 'source \"$0\"; choose_port' {common}) || exit 1",
-            "export MASTER_PORT",
+            f"NORFACE_PORT=$(bash -c 'source \"$0\"; choose_port' {common}) || exit 1",
+            "export NORFACE_PORT  # not MASTER_PORT: a job may hold one process, or ranks of its own",
             # See skip_steps in slurm/common.sh: a late kill must not hit the next start.
             "for ((i = ${SLURM_RESTART_COUNT:-0} % 4; i > 0; i--)); do srun -N1 -n1 true; done",
         ],

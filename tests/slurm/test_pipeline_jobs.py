@@ -108,11 +108,11 @@ def compare_with_one_process(plain: Path, folder: Path, snapshot: Path, monkeypa
     plain.mkdir()
     for name in ("noise", "faces", "targets"):
         (plain / name).symlink_to(folder / name)
-    # Two ranks pre-trained; from their generator on it is one.
-    made = folder / "runs/p/pretrain/generator.safetensors"
+    # Two ranks pre-trained; from their networks on it is one.
     monkeypatch.chdir(plain)
     (plain / "runs/p/pretrain").mkdir(parents=True)
-    (plain / "runs/p/pretrain/generator.safetensors").symlink_to(made)
+    for name in ("generator.safetensors", "discriminator.safetensors"):
+        (plain / "runs/p/pretrain" / name).symlink_to(folder / "runs/p/pretrain" / name)
     for number in (1, 3):
         assert main(["train", "nor", "-c", str(snapshot / f"finetune-{number}.yaml")]) == 0
         assert main(["normalize", "-c", str(snapshot / f"normalize-{number}-1.yaml")]) == 0
