@@ -117,9 +117,10 @@ def build_executor(config: ClusterConfig, code: Path) -> Any:
             f"export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-{config.cpus_per_rank}}}",
             f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
             "export PYTHONSAFEPATH=1  # not the code in the folder that it was submitted from",
-            # Where the ranks find each other: this script runs on their first node.
+            # Where the ranks find each other: this script runs on their first node. Not by the
+            # name of MASTER_PORT: a job may hold one process, or start ranks of its own.
             f"NORFACE_PORT=$(bash -c 'source \"$0\"; choose_port' {common}) || exit 1",
-            "export NORFACE_PORT  # not MASTER_PORT: a job may hold one process, or ranks of its own",
+            "export NORFACE_PORT",
             # See skip_steps in slurm/common.sh: a late kill must not hit the next start.
             "for ((i = ${SLURM_RESTART_COUNT:-0} % 4; i > 0; i--)); do srun -N1 -n1 true; done",
         ],
