@@ -18,6 +18,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,9 +27,14 @@ from launchers.cluster import ClusterConfig, export_lines, job_environment, setu
 from launchers.snapshot import freeze
 from norface.config import load_config
 from norface.errors import ConfigError, LaunchError, NorfaceError
+from norface.training.preemption import RESUME_CODE
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
+
+
+REQUEUED_WITHIN_S = 120
+"How long a rank that has saved waits for rank 0 to queue the job again."
 
 
 class RankJob:
@@ -55,6 +61,11 @@ class RankJob:
             [sys.executable, "-m", "norface", *self.command], env=environment
         )
         code = self._process.wait()
+        if code == RESUME_CODE and job.global_rank != 0:
+            # Saved, as rank 0 asked for. Slurm would end that one with this (--kill-on-bad-exit)
+            # before it has queued the job again, which then ends this one.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(REQUEUED_WITHIN_S)
         if code != 0:
             verb = " ".join(self.command)
             raise RuntimeError(f"norface {verb}: rank {job.global_rank} ended with {code}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 import torch
@@ -18,24 +19,24 @@ CLUSTERS = {"test_pretrain_nor": 1, "test_job_scripts": 1}
 "Which of two Slurm clusters, each one worker's, a file of tests runs on; else the other."
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """`pytest -n 3`: tests are handed out by groups, in the order below."""
-    if config.getoption("numprocesses", None):
-        config.option.dist, config.option.loadscopereorder = "loadgroup", False
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`pytest -n 3`: a file stays with one worker, since its tests share fixtures; files of Slurm
+    share a cluster. They are handed out in the order below."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class FileScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = PurePosixPath(nodeid.partition("::")[0])
+            if "slurm" in path.parts:
+                return f"slurm {CLUSTERS.get(path.stem, 2)}"
+            return str(path)
+
+    config.option.loadscopereorder = False
+    return FileScheduling(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file stays with one worker: its tests share fixtures. Those of Slurm share a cluster."""
-
-    def folder_of(item: pytest.Item) -> str:
-        return item.path.relative_to(HERE).parts[0]
-
-    def group_of(item: pytest.Item) -> str:
-        if folder_of(item) == "slurm":
-            return f"slurm {CLUSTERS.get(item.path.stem, 2)}"
-        return str(item.path.relative_to(HERE))
-
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    """The longest folders first."""
     order = {folder: place for place, folder in enumerate(LONGEST)}
-    items.sort(key=lambda item: order.get(folder_of(item), len(order)))
+    items.sort(key=lambda item: order.get(item.path.relative_to(HERE).parts[0], len(order)))
