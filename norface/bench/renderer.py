@@ -39,7 +39,7 @@ WITNESSES: dict[int, str] = {
 }  # fmt: skip
 "Action unit => the blendshape that fits; the mean of left and right where there are two."
 
-POOL, FIRST = "critics", 98_000
+POOL, FIRST = "critics", 99_000
 "Persons that no training and no choice of the renderer ever saw."
 STRONG = 3.0
 "Intensity from which an action must show."

@@ -41,7 +41,7 @@ def _lips(s: Spots) -> np.ndarray:
 
 def _au1(s: Spots):
     lift = gaussian(s.a, s.v, at=(0.12, 0.23), size=(0.13, 0.13)) * _above_the_eye(s)
-    return -0.02 * lift, 0.15 * lift, 0.01 * lift
+    return -0.02 * lift, 0.165 * lift, 0.01 * lift
 
 
 def _au2(s: Spots):
@@ -102,7 +102,7 @@ def _au14(s: Spots):
     pit = gaussian(s.a, s.v, at=(0.29, MOUTH_V), size=(0.05, 0.06))
     corner = gaussian(s.a, s.v, at=(0.26, MOUTH_V), size=(0.09, 0.07))
     ring = gaussian(s.a, s.v, at=(0.39, MOUTH_V), size=(0.05, 0.1))
-    return 0.06 * corner * ramp(s.a, 0, 0.25), 0.015 * corner, -0.10 * pit + 0.05 * ring
+    return 0.036 * corner * ramp(s.a, 0, 0.25), 0.015 * corner, -0.115 * pit + 0.058 * ring
 
 
 def _au15(s: Spots):
@@ -124,7 +124,7 @@ def _au20(s: Spots):
     corner = gaussian(s.a, s.v, at=(0.29, MOUTH_V - 0.01), size=(0.17, 0.12)) * ramp(s.a, 0, 0.24)
     thin = _lips(s) * (s.v - MOUTH_V)
     below = gaussian(s.a, s.v, at=(0.3, -0.9), size=(0.12, 0.1))
-    return 0.17 * corner + 0.03 * below, 0.03 * corner - 0.3 * thin, -0.035 * corner
+    return 0.19 * corner + 0.035 * below, 0.035 * corner - 0.335 * thin, -0.04 * corner
 
 
 def _au23(s: Spots):
@@ -144,8 +144,8 @@ def _au24(s: Spots):
 
 def _au25(s: Spots):
     crack = _crack(s)
-    open_ = np.where(crack > 0, 0.012, 0.135) * crack
-    return 0.0, open_, 0.02 * np.abs(crack)
+    open_ = np.where(crack > 0, 0.014, 0.155) * crack
+    return 0.0, open_, 0.023 * np.abs(crack)
 
 
 def _au26(s: Spots):
@@ -167,7 +167,7 @@ FIELDS: dict[int, Field] = {
 
 def _au1_and_4(s: Spots):
     lift = gaussian(s.a, s.v, at=(0.11, 0.22), size=(0.13, 0.12)) * _above_the_eye(s)
-    return 0.0, 0.11 * lift, 0.0
+    return 0.0, 0.14 * lift, 0.0
 
 
 def _au2_and_4(s: Spots):

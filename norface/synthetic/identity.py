@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from norface.synthetic.action_units import UNITS
-from norface.synthetic.shape import SHAPE_NAMES
+from norface.synthetic.shape import SHAPE_NAMES, SHAPE_SPREAD
 
 
 class Look(NamedTuple):
@@ -77,7 +77,7 @@ class Identity:
     seed: int
     look: Look
     shape: np.ndarray
-    "(len(SHAPE_NAMES),): weights of the shape fields, about standard normal."
+    "(len(SHAPE_NAMES),): weights of the shape fields; see shape.SHAPE_SPREAD."
     resting: np.ndarray
     "(2, len(UNITS)): what the relaxed face looks like, as intensities, for u < 0 and u > 0."
     moles: np.ndarray
@@ -136,11 +136,11 @@ def _between(tones: np.ndarray, position: float) -> np.ndarray:
 def _draw_resting(rng: np.random.Generator, age: float) -> np.ndarray:
     """Resting offsets: most small, some as large as an intensity of 2 (the confusion to undo)."""
     mean = np.zeros(len(UNITS))
-    spread = {1: 0.65, 2: 0.65, 4: 0.5, 5: 0.4, 6: 0.6, 7: 0.8, 9: 0.4, 10: 0.6, 12: 0.55, 14: 0.6,
-              15: 0.55, 17: 0.5, 20: 0.4, 23: 0.4, 24: 0.6, 25: 0.0, 26: 0.0}  # fmt: skip
+    spread = {1: 0.57, 2: 0.57, 4: 0.44, 5: 0.35, 6: 0.53, 7: 0.7, 9: 0.35, 10: 0.53, 12: 0.48,
+              14: 0.53, 15: 0.48, 17: 0.44, 20: 0.35, 23: 0.35, 24: 0.53, 25: 0.0, 26: 0.0}  # fmt: skip
     values = rng.normal(mean, [spread[unit] for unit in UNITS])
     # Brows rise or fall as a whole, and corners go up or down, rather than both.
-    brow, corner = rng.normal(0, 0.55), rng.normal(0.3, 0.5)
+    brow, corner = rng.normal(0, 0.48), rng.normal(0.26, 0.44)
     index = {unit: i for i, unit in enumerate(UNITS)}
     values[index[1]] += brow
     values[index[2]] += brow
@@ -226,8 +226,8 @@ def draw_identity(seed: int) -> Identity:
         *skin, blotch=rng.uniform(0.03, 0.13), redness=rng.uniform(0.1, 1.0) * (1 - 0.6 * tone),
         freckles=max(rng.normal(-0.4, 0.7), 0) * (1 - 0.8 * tone), oil=rng.uniform(0.15, 0.8),
         lip_r=lip[0], lip_g=lip[1], lip_b=lip[2],
-        lip_upper=float(np.clip(rng.normal(0.068, 0.018), 0.03, 0.105)),
-        lip_lower=float(np.clip(rng.normal(0.092, 0.02), 0.05, 0.135)),
+        lip_upper=float(np.clip(rng.normal(0.068, 0.025), 0.03, 0.115)),
+        lip_lower=float(np.clip(rng.normal(0.092, 0.028), 0.045, 0.15)),
         lip_gloss=0.9 if made_up else rng.uniform(0.1, 0.5),
         hair_r=hair[0], hair_g=hair[1], hair_b=hair[2],
         hair_curl=rng.random() if tone < 0.5 else 0.5 + 0.5 * rng.random(), hair_wave=rng.uniform(0.2, 1.0),
@@ -235,8 +235,8 @@ def draw_identity(seed: int) -> Identity:
         brow_density=rng.uniform(0.5, 1.0), brow_thickness=float(np.clip(rng.normal(0.040 + 0.010 * masculine, 0.011), 0.02, 0.075)),
         brow_arch=float(np.clip(rng.normal(0.045, 0.022), 0.0, 0.1)), brow_start=rng.normal(0.125, 0.025), brow_end=rng.normal(0.50, 0.03),
         brow_tilt=rng.normal(0.0, 0.045), brow_height=float(np.clip(rng.normal(0.205 + 0.012 * (not masculine), 0.02), 0.165, 0.255)),
-        eye_half_width=float(np.clip(rng.normal(0.148, 0.010), 0.12, 0.172)), lid_upper=float(np.clip(rng.normal(0.052, 0.007), 0.038, 0.07)),
-        lid_lower=float(np.clip(rng.normal(0.042, 0.007), 0.025, 0.06)), eye_tilt=rng.normal(0.012, 0.018), fold=float(np.clip(rng.normal(0.04, 0.017), 0.008, 0.08)),
+        eye_half_width=float(np.clip(rng.normal(0.148, 0.012), 0.118, 0.176)), lid_upper=float(np.clip(rng.normal(0.052, 0.008), 0.037, 0.072)),
+        lid_lower=float(np.clip(rng.normal(0.042, 0.008), 0.024, 0.062)), eye_tilt=float(np.clip(rng.normal(0.012, 0.021), -0.035, 0.06)), fold=float(np.clip(rng.normal(0.04, 0.02), 0.007, 0.09)),
         iris_r=iris[0], iris_g=iris[1], iris_b=iris[2], iris_size=rng.normal(0.062, 0.003),
         lash=rng.uniform(0.5, 1.0) if not masculine else rng.uniform(0.1, 0.6), eye_shadow=rng.uniform(0, 0.7) if made_up else 0.0,
         eye_bag=float(np.clip(rng.normal(0.2 + 0.5 * age, 0.25), 0, 1)),
@@ -250,7 +250,7 @@ def draw_identity(seed: int) -> Identity:
         [rng.uniform(-0.55, 0.55, 4), rng.uniform(-1.0, 0.45, 4), rng.uniform(0.007, 0.016, 4)], 1
     )
     moles = moles[: max(rng.integers(-2, 5), 0)]
-    shape = np.clip(rng.normal(0, 1, len(SHAPE_NAMES)), -2.0, 2.0)
+    shape = SHAPE_SPREAD * np.clip(rng.normal(0, 1, len(SHAPE_NAMES)), -1.7, 1.7)
     shape[SHAPE_NAMES.index("jaw width")] += 0.5 if masculine else -0.5
     shape[SHAPE_NAMES.index("brow ridge")] += 0.7 if masculine else -0.5
     return Identity(

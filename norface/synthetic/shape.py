@@ -75,6 +75,15 @@ _CROOKED: dict[str, Field] = {
     ),
 }  # fmt: skip
 SHAPE_NAMES = [*FIELDS, *_CROOKED]
+_SPREAD = dict.fromkeys(
+    ["nose width", "bridge height", "bridge width", "tip forward", "tip up", "nose hump"], 2.1
+)
+_SPREAD |= {"cheekbones": 1.7, "eye spacing": 1.7, "nose length": 1.5}
+_SPREAD |= {"mouth width": 1.3, "mouth height": 1.3, "lips forward": 1.3, "lower lip forward": 1.3}
+SHAPE_SPREAD = np.array([_SPREAD.get(name, 1.05) for name in SHAPE_NAMES])
+"""Standard deviation of each field's weight. People differ by their features: at 1 a network trained
+on people takes several of them for one, while heads of twice the spread are caricatures, and mouths
+and brows of such places hide what they do."""
 BASIS = pack(
     [evaluate(field) for field in FIELDS.values()]
     + [evaluate(field, mirror=False) for field in _CROOKED.values()]

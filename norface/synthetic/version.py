@@ -8,7 +8,7 @@ from pathlib import Path
 
 from norface.errors import ConfigError, CorpusError
 
-RENDERER_VERSION = 3
+RENDERER_VERSION = 4
 """Raised with every change of what the embedded corpus looks like. The critics that ship are then
 trained again (configs/critic/), and shards are written again."""
 
