@@ -13,14 +13,23 @@ def walk_files(root: Path) -> Iterator[Path]:
     """Every file below a folder, in no order; folders behind links are not entered.
 
     Raises CorpusError naming a folder that cannot be read (Path.rglob passes over it in silence).
+    One that is taken away meanwhile, as a training does with old checkpoints, is not there.
     """
-    for folder, _, names in os.walk(root, onerror=_refuse):
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError) or Path(error.filename) == root:
+            raise unreadable(error, error.filename) from None
+
+    for folder, _, names in os.walk(root, onerror=refuse):
         for name in names:
             yield Path(folder, name)
 
 
-def _refuse(error: OSError) -> None:
-    raise unreadable(error, error.filename) from None
+def find_files(folder: Path, name: str) -> list[Path]:
+    """Every file of this name at or below a folder, sorted; copies in a run's artifacts/ are not
+    looked at. Raises CorpusError naming a folder that cannot be read."""
+    found = (path for path in walk_files(folder) if path.name == name)
+    return sorted(path for path in found if "artifacts" not in path.relative_to(folder).parts)
 
 
 def unreadable(error: OSError, place: object) -> CorpusError:

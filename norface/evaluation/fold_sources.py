@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from norface.data.listing import find_files
 from norface.errors import CorpusError, TrackingError
 from norface.evaluation.collecting import PREDICTIONS_FILE
 from norface.evaluation.predictions import read_predictions
@@ -60,9 +61,12 @@ class _Piece:
 def read_folder(path: Path) -> list[FoldSet]:
     """The settings below a folder (a cross-validation, one setting, one fold) or of one file.
 
-    Raises CorpusError where there are no predictions.
+    Raises CorpusError where there are no predictions, and for a folder that may not be read: folds
+    of a comparison are never missing in silence.
     """
-    paths = [path] if path.is_file() else sorted(path.rglob(PREDICTIONS_FILE))
+    paths = [path] if path.is_file() else []
+    if path.is_dir():
+        paths = find_files(path, PREDICTIONS_FILE)
     if not paths:
         what = f"no {PREDICTIONS_FILE} below it" if path.is_dir() else "no such file or folder"
         raise CorpusError(f"{path}: {what}; give the folder of a cross-validation or of a fold")

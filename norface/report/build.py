@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from norface import __version__
+from norface.data.listing import find_files
 from norface.errors import CorpusError
 from norface.tracking import MEASURED, METRICS_FILE, read_facts, read_metrics
 
@@ -61,9 +62,10 @@ def build_report(
     folder = Path(folder)
     summary = _read_json(folder / "summary.json") or {}
     crossvals = {
-        _title_of(path, folder): _read_json(path) or {} for path in _find(folder, "crossval.json")
+        _title_of(path, folder): _read_json(path) or {}
+        for path in find_files(folder, "crossval.json")
     }
-    runs = [path.parent for path in _find(folder, METRICS_FILE)]
+    runs = [path.parent for path in find_files(folder, METRICS_FILE)]
     if not (summary or crossvals or runs or pictures or figures):
         raise CorpusError(f"{folder}: no summary.json, crossval.json or run to report on")
     given = [(caption, embed_picture(Path(path))) for caption, path in (pictures or {}).items()]
@@ -91,10 +93,6 @@ def read_template(name: str) -> Template:
     return Environment(
         loader=PackageLoader("norface.report", "."), autoescape=True, undefined=StrictUndefined
     ).get_template(name)
-
-
-def _find(folder: Path, name: str) -> list[Path]:
-    return sorted(path for path in folder.rglob(name) if "artifacts" not in path.parts)
 
 
 def _title_of(path: Path, folder: Path) -> str:
