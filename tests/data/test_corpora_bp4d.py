@@ -1,5 +1,6 @@
 """BP4D and BP4D+: hand-made folders with each oddity of the official ones, and each thing wrong."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from films import number_shown, write_film
 
 from norface.cli.main import main
 from norface.data.corpora.base import open_corpus
+from norface.data.labels import DETECTION_UNITS
 from norface.data.video import VideoFrame
 from norface.errors import ConfigError, CorpusError
 
@@ -76,13 +78,13 @@ def test_zeros_before_a_number_may_differ_between_sequences_pictures_and_tables(
 def test_both_generations_of_folders_are_read_in_any_capitals(tmp_path, occurrence, intensity):
     table(tmp_path / occurrence / "f001_t1.CSV", {9: {12: 1}, 10: {12: 0}})
     for unit, text in (
-        (6, "9,5\n10,0\n"), (10, "9,1\n10,9\n"), (12, "9,3\n10,6\n"), (14, "9,2\n10,2\n"),
+        (6, "9,5\n10,0\n"), (10, "9,1\n10,9\n"), (12, "9,3\n10,9\n"), (14, "9,2\n10,2\n"),
         (17, "10,4\n"),
     ):  # fmt: skip
         write(tmp_path / intensity / f"AU{unit:02d}" / f"F001_T1_AU{unit:02d}.csv", text)
     pictures(tmp_path / "f001/t1", "9.JPG", "10.jpeg")
     records, problems = read(tmp_path)
-    # 9 and whatever is above 5 is not coded; AU17 has no line for frame 9.
+    # 9 is not coded; AU17 has no line for frame 9.
     assert [record.intensity for record in records] == [
         {6: 5, 10: 1, 12: 3, 14: 2}, {6: 0, 14: 2, 17: 4},
     ]  # fmt: skip
@@ -190,6 +192,15 @@ def test_films_that_are_short_damaged_doubled_or_misnamed_are_problems(root):
     assert any(what.endswith("2M01_T1.avi: 6-7") for _, what in problems)
 
 
+def with_rest(text):
+    """A table of the units 1, 2, 4 and 12 => the same with columns of all others, all 0."""
+    header, *rows = text.splitlines()
+    others = [unit for unit in DETECTION_UNITS["bp4d"] if unit not in (1, 2, 4, 12)]
+    rest = "," + ",".join(map(str, others))
+    lines = [header + rest, *(row and row + ",0" * len(others) for row in rows)]
+    return "\n".join(lines) + "\n"
+
+
 HEADER = "0,1,2,4,12\n"
 
 
@@ -200,12 +211,13 @@ HEADER = "0,1,2,4,12\n"
         (HEADER + "9,1,0,0,nan\n", ":2", "AU12 is 'nan'", 1),
         (HEADER + "9,1,0,0,\n", ":2", "AU12 is ''", 1),
         (HEADER + "9,1,0,0,-1\n", ":2", "AU12 is '-1'", 1),
-        (HEADER + "9,1,0,0\n10,0,0,0,1\n", ":2", "4 columns where the header has 5", 1),
-        (HEADER + "\n9,1,0,0,1,1\n10,0,0,0,1\n", ":3", "6 columns where the header has 5", 1),
+        (HEADER + "9,1,0,0\n10,0,0,0,1\n", ":2", "12 columns where the header has 13", 1),
+        (HEADER + "\n9,1,0,0,1,1\n10,0,0,0,1\n", ":3", "14 columns where the header has 13", 1),
         (HEADER + "nan,1,0,0,1\n10,0,0,0,1\n", ":2", "frame 'nan' is not a whole number", 1),
         (HEADER + "9.5,1,0,0,1\n10,0,0,0,1\n", ":2", "frame '9.5' is not a whole number", 1),
         (HEADER + "9,1,0,0,1\n09,0,0,0,1\n", ":3", "frame 9 comes a second time", 1),
-        ("0,1,smile,12\n9,1,1,1\n", ":1", "column 'smile' names no action unit", 1),
+        ("0,1,smile,12,2,4\n9,1,1,1,0,0\n", ":1", "column 'smile' names no action unit", 1),
+        ("0,1,4,12\n9,1,1,1\n", ":1", "there is no column of AU2; not labelled in this table", 1),
         ("0,1,1,12\n9,1,1,1\n", ":1", "the column of AU1 comes twice: no header row?", None),
         ("9,1,0,0,1\n10,0,0,0,1\n", ":1", "headed '9', not as frame: no header row?", None),
         ("0,33,35\n9,1,1\n", ":1", "no column of a known action unit", None),
@@ -214,19 +226,25 @@ HEADER = "0,1,2,4,12\n"
 )
 def test_whatever_is_wrong_in_a_table_is_listed_with_its_line(root, text, place, what, kept):
     pictures(root / "F002/T1", "9.jpg", "10.jpg")
-    path = write(root / "AUCoding/F002_T1.csv", text)
+    whole = text.startswith("0,1,") and "1,1," not in text.splitlines()[0]
+    path = write(root / "AUCoding/F002_T1.csv", with_rest(text) if whole else text)
     records, problems = read(root)
     (problem,) = problems
     assert problem.place == f"{path}{place}" and what in problem.what
     found = [record for record in records if record.subject == "F002"]
     assert len(found) == (kept or 0)
     if "AU12 is" in what:
-        assert set(found[0].presence) == {1, 2, 4}, "a wrong code is no label, and takes none along"
+        left = set(DETECTION_UNITS["bp4d"]) - {12}
+        assert set(found[0].presence) == left, "a wrong code is no label, and takes none along"
+    if "no column" in what and kept:
+        assert 2 not in found[0].presence and found[0].presence[4] == 1
 
 
 @pytest.mark.parametrize(
     ("line", "what"),
     [
+        ("9,7", "intensity '7' of frame 9; expected 0 to 5"),
+        ("9,6", "intensity '6' of frame 9"),
         ("9,-1", "intensity '-1' of frame 9; expected 0 to 5"),
         ("9,nan", "intensity 'nan' of frame 9"),
         ("9,inf", "intensity 'inf' of frame 9"),
@@ -254,11 +272,11 @@ def test_tables_that_are_missing_misplaced_or_misnamed_are_listed(root):
         write(folder / f"AU{unit:02d}/F001_T1_AU{unit:02d}.csv", "9,0\n10,0\n")
     write(folder / "AU12/F001_T1_AU06.csv", "9,5\n10,5\n")
     write(root / "AUCoding/notes.csv", "a,b\n")
-    table(root / "AUCoding/F001_T9.csv", {1: {}})
-    table(root / "AUCoding/F024_T1.csv", {1: {}})
+    table(root / "AUCoding/F001_T11.csv", {1: {}})
+    table(root / "AUCoding/F083_T1.csv", {1: {}})
     table(root / "AUCoding/f001_t1.csv", {1: {}})
     pictures(root / "F001/T1", "0009.jpg", "thumb.jpg")
-    pictures(root / "M058/T1", "1.jpg")
+    pictures(root / "M059/T1", "1.jpg")
     (root / "AUCoding/F003_T1.csv").write_bytes(b"\xff\xfe\x00\x80")
     records, problems = read(root)
     assert all(record.intensity == {6: 0, 10: 0, 14: 0} for record in records)
@@ -268,15 +286,36 @@ def test_tables_that_are_missing_misplaced_or_misnamed_are_listed(root):
         "AU12/F001_T1_AU06.csv": "not named like F001_T1_AU12.csv; table not used",
         "/F001_T1": "there is no intensity table of AU12",
         "AUCoding/notes.csv": "not named like F001_T1.csv; table not used",
-        "AUCoding/F001_T9.csv": "bp4d has tasks T1 to T8; table not used",
-        "AUCoding/F024_T1.csv": "F024 is not in bp4d (F001 to F023, M001 to M018); table not used",
+        "AUCoding/F001_T11.csv": "bp4d has tasks T1 to T8; table not used",
+        "AUCoding/F083_T1.csv": "F083 is not in bp4d (F001 to F023, M001 to M018); table not used",
         "AUCoding/f001_t1.csv": "F001_T1.csv is a table of F001_T1 too; not used",
         "T1/thumb.jpg": "the name is not the number of a frame; picture not used",
         "T1/09.jpg": "frame 9 is also 0009.jpg; picture not used",
-        "M058/T1": "M058 is not in bp4d (F001 to F023, M001 to M018); pictures not used",
+        "M059/T1": "M059 is not in bp4d (F001 to F023, M001 to M018); pictures not used",
         "AUCoding/F003_T1.csv": "not a text file; table not used",
         "/F003_T1": "there is no intensity table of AU6, AU10, AU12, AU14",
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("AUCoding/F024_T1.csv", "F024 is not in bp4d (F001 to F023, M001 to M018)"),
+        ("AUCoding/M019_T6.csv", "M019 is not in bp4d"),
+        ("F001/T9", "bp4d has tasks T1 to T8"),
+        ("F082/T1", "F082 is not in bp4d"),
+    ],
+)
+def test_persons_and_tasks_of_bp4dplus_are_refused_since_its_f001_is_another(root, name, what):
+    if name.endswith(".csv"):
+        table(root / name, {1: {}})
+    else:
+        pictures(root / name, "1.jpg")
+    with pytest.raises(CorpusError, match=re.escape(f"{root / name}: {what}")) as error:
+        read(root)
+    assert str(error.value).endswith(
+        "read it as bp4dplus, and keep the two in folders of their own"
+    )
 
 
 def test_a_wrong_folder_gets_the_expected_tree(tmp_path, root, capsys):

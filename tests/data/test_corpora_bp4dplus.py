@@ -1,12 +1,15 @@
 """BP4D+: what differs from BP4D, and pictures that stay in their archives."""
 
+import re
 import zipfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from bp4d_trees import pictures, read, table, write
 
 from norface.data.archives import ZippedPicture
+from norface.errors import CorpusError
 from norface.images import encode_jpeg
 
 
@@ -30,6 +33,27 @@ def test_bp4dplus_has_more_people_four_coded_tasks_and_other_data_beside(tmp_pat
     assert [what for _, what in read(tmp_path, corpus="bp4dplus")[1]] == [
         "there is no table M058_T8.csv; not used"
     ]
+
+
+@pytest.mark.parametrize("task", [2, 3, 4, 5])
+def test_a_tree_of_bp4d_is_refused_by_the_tasks_that_bp4dplus_did_not_code(tmp_path, task):
+    for sequence in ("F001_T1", f"F001_T{task}"):
+        table(tmp_path / f"AUCoding/{sequence}.csv", {9: {}})
+        pictures(tmp_path / sequence.replace("_", "/"), "9.jpg")
+    where = tmp_path / f"AUCoding/F001_T{task}.csv"
+    message = f"{where}: bp4dplus has tables of T1, T6, T7, T8 only; this is of bp4d, whose F001"
+    with pytest.raises(CorpusError, match=re.escape(message)):
+        read(tmp_path, corpus="bp4dplus")
+    assert len(read(tmp_path)[0]) == 2
+
+
+def test_a_table_of_a_task_that_neither_corpus_codes_is_listed(tmp_path):
+    for sequence in ("F001_T1", "F001_T9", "M058_T2"):
+        table(tmp_path / f"AUCoding/AU_OCC/{sequence}.csv", {9: {}})
+        pictures(tmp_path / "2D+3D" / sequence.replace("_", "/"), "9.jpg")
+    records, problems = read(tmp_path, corpus="bp4dplus")
+    assert [record.key for record in records] == ["bp4dplus_F001_T1_9"]
+    assert {Path(place).name for place, _ in problems} == {"F001_T9.csv", "M058_T2.csv"}
 
 
 def test_archives_are_read_where_they_are_and_a_folder_goes_before_its_archive(tmp_path):

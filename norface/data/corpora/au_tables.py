@@ -12,9 +12,8 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Literal
 
-from norface.data.labels import ACTION_UNITS
+from norface.data.labels import ACTION_UNITS, unit_name
 from norface.data.records import StoredPicture
 from norface.data.video import SUFFIXES as VIDEO_SUFFIXES
 from norface.data.video import VideoFrame, count_frames
@@ -36,18 +35,24 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 _WHOLE = re.compile(r"(\d+)(?:\.0*)?")
 
 
-def read_occurrence(path: Path, report: Report) -> dict[int, dict[int, int]]:
+def read_occurrence(
+    path: Path, report: Report, expected: Iterable[int] = ()
+) -> dict[int, dict[int, int]]:
     """Frame => unit => 0 or 1, from a table with a header; its columns are found by their names.
 
     The first column is the frame; the others are named by their unit ("12"). The position says
     nothing: column 3 is AU3 in BP4D and AU4 in BP4D+. 9 means not coded: absent. Units that
-    labels.ACTION_UNITS does not have are skipped.
+    labels.ACTION_UNITS does not have are skipped; of the `expected` ones, a column that is not
+    there is reported.
     """
     rows = _read_csv(path, report)
     if not rows:
         return {}
     (_, header), *lines = rows
     columns = _unit_columns(path, header, report)
+    if columns and (lacking := sorted(set(expected) - set(columns.values()))):
+        names = ", ".join(map(unit_name, lacking))
+        report(f"{path}:1", f"there is no column of {names}; not labelled in this table")
     table: dict[int, dict[int, int]] = {}
     for number, cells in lines:
         place = f"{path}:{number}"
@@ -102,13 +107,13 @@ def read_levels(
     path: Path,
     report: Report,
     *,
-    beyond: Literal["missing", "problem"],
+    not_coded: int | None,
     frame_of: Callable[[str], int | None] | None = None,
 ) -> dict[int, float]:
     """Frame => intensity 0..5, from lines "frame,intensity" (or with a space) without a header.
 
-    beyond: what a number above 5 is. "missing": not coded, so absent. "problem": damaged. A
-    negative number, NaN and a text are always a problem.
+    not_coded: what the corpus writes where nobody coded the frame, which is then absent; None = it
+    codes every frame. Anything else outside 0..5 (7, -1, NaN, a text) is reported, and absent too.
     """
     levels: dict[int, float] = {}
     seen: set[int] = set()
@@ -131,7 +136,7 @@ def read_levels(
         level = _number(cells[1])
         if level is not None and 0 <= level <= HIGHEST:
             levels[frame] = level
-        elif level is None or level < 0 or beyond == "problem":
+        elif level is None or level != not_coded:
             report(place, f"intensity '{cells[1]}' of frame {frame}; expected 0 to {HIGHEST}")
     return levels
 

@@ -5,14 +5,19 @@ Zhang et al., BP4D-Spontaneous, IVC 2014. What is where, and what is odd about i
   row for each coded frame: its number, and 0, 1 or 9 (not coded) for each unit (CVI-SZU/ME-GraphAU
   tool/BP4D_image_label_process.py; machanic/AU_R-CNN).
 - AU-Intensity-Codes3.0/AU06/F001_T1_AU06.csv, or AUCoding/AU_INT/AU06/...: frame and 0..5, without
-  a header, for AU6 10 12 14 17; above 5 is not coded. They are optional. Presence is never taken
-  from them: BP4D codes it on its own.
+  a header, for AU6 10 12 14 17; 9 is not coded. They are optional. Presence is never taken from
+  them: BP4D codes it on its own.
 - F001/T1/2440.jpg: zeros before the number come and go from sequence to sequence. Or videos,
   2F01_T5.avi, or 2F01_09.avi by the number of the session (forever208/FMAE-IAT
   AU/BP4D_preprocess.py); the n-th picture of a video is frame n.
 
 A frame without any coded unit of labels.ACTION_UNITS is left out; other units (AU11, 13, 16, ...)
 are not read.
+
+BP4D+ has the same names for other persons, so one folder read as the other corpus would train and
+test on the wrong people. What only the other one has is refused: of BP4D+ persons from F024 or M019
+on and tasks T9 and T10, of BP4D tables of T2 to T5. A part of BP4D with tables of T1, T6, T7 and T8
+alone cannot be told from BP4D+.
 """
 
 from __future__ import annotations
@@ -20,12 +25,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from norface.config import Config
-from norface.data.corpora.au_tables import name_ranges, read_levels, read_occurrence
+from norface.data.corpora.au_tables import (
+    NOT_CODED,
+    name_ranges,
+    read_levels,
+    read_occurrence,
+)
 from norface.data.corpora.base import CorpusReader, find_path
 from norface.data.corpora.bp4d_sequences import Place, Sequence, list_sequences
+from norface.data.labels import DETECTION_UNITS
 from norface.data.records import FaceRecord
 from norface.errors import CorpusError
 
@@ -38,6 +49,24 @@ OTHER_DATA = ("aucoding", "physiology", "thermal", "irfeatures", "2dfeatures", "
 
 _TABLE = re.compile(r"([FM]\d{3})_T(\d+)\.csv", re.IGNORECASE)
 _LEVELS = re.compile(r"([FM]\d{3})_T(\d+)_AU(\d+)\.csv", re.IGNORECASE)
+
+
+class People(NamedTuple):
+    """The persons and tasks of one of the two corpora."""
+
+    corpus: str
+    women: int
+    men: int
+    tasks: int
+    coded_tasks: tuple[int, ...]
+
+    def has(self, subject: str) -> bool:
+        """Whether a person of this name (F001, M018) is in it."""
+        return 1 <= int(subject[1:]) <= (self.women if subject[0] == "F" else self.men)
+
+
+BP4D_PEOPLE = People("bp4d", 23, 18, 8, tuple(range(1, 9)))
+BP4D_PLUS_PEOPLE = People("bp4dplus", 82, 58, 10, (1, 6, 7, 8))
 
 
 class Bp4dOptions(Config):
@@ -62,10 +91,9 @@ ROOT/
     published = {"samples": 146_847, "subjects": 41}
     Options = Bp4dOptions
 
-    women: ClassVar[int] = 23
-    men: ClassVar[int] = 18
-    tasks: ClassVar[int] = 8
-    coded_tasks: ClassVar[tuple[int, ...]] = tuple(range(1, 9))
+    people: ClassVar[People] = BP4D_PEOPLE
+    other: ClassVar[People] = BP4D_PLUS_PEOPLE
+    "The corpus with the same names for other persons."
     sessions: ClassVar[dict[int, int]] = SESSIONS
     "Number of a session in a file name => task."
 
@@ -76,10 +104,10 @@ ROOT/
         levels = self._find_levels(coding)
         pictures = self._find_pictures(self._picture_folder())
         for sequence in sorted(pictures.keys() - tables.keys()):
-            if sequence.task in self.coded_tasks:
+            if sequence.task in self.people.coded_tasks:
                 self.report(pictures[sequence].path, f"there is no table {sequence}.csv; not used")
         for sequence, table in sorted(tables.items()):
-            presence = read_occurrence(table, self.report)
+            presence = read_occurrence(table, self.report, DETECTION_UNITS[self.name])
             intensity = self._read_intensity(sequence, levels)
             coded = {
                 frame: (presence.get(frame, {}), intensity.get(frame, {}))
@@ -152,24 +180,44 @@ ROOT/
         sequence = Sequence(match[1].upper(), int(match[2])) if match else None
         if sequence is None:
             self.report(path, f"not named like {example}; table not used")
-        elif (wrong := self._unknown(sequence)) is not None:
+        elif (wrong := self._unknown(sequence, path) or self._uncoded(sequence, path)) is not None:
             self.report(path, f"{wrong}; table not used")
         elif sequence in found:
             self.report(path, f"{found[sequence].name} is a table of {sequence} too; not used")
         else:
             found[sequence] = path
 
-    def _unknown(self, sequence: Sequence) -> str | None:
-        """Why a sequence is not of this corpus, or None."""
-        most = self.women if sequence.subject[0] == "F" else self.men
-        if not 1 <= int(sequence.subject[1:]) <= most:
-            return (
-                f"{sequence.subject} is not in {self.name} (F001 to F{self.women:03d}, M001 to"
-                f" M{self.men:03d})"
+    def _unknown(self, sequence: Sequence, path: Path) -> str | None:
+        """Why a sequence is not of this corpus, or None. Raises CorpusError for the other's."""
+        people, subject = self.people, sequence.subject
+        if people.has(subject) and 1 <= sequence.task <= people.tasks:
+            return None
+        wrong = f"{self.name} has tasks T1 to T{people.tasks}"
+        if not people.has(subject):
+            wrong = (
+                f"{subject} is not in {self.name} (F001 to F{people.women:03d}, M001 to"
+                f" M{people.men:03d})"
             )
-        if not 1 <= sequence.task <= self.tasks:
-            return f"{self.name} has tasks T1 to T{self.tasks}"
-        return None
+        if self.other.has(subject) and 1 <= sequence.task <= self.other.tasks:
+            raise self._is_other(path, wrong)
+        return wrong
+
+    def _uncoded(self, sequence: Sequence, path: Path) -> str | None:
+        """Why a sequence should have no table, or None. Raises CorpusError for the other's."""
+        if sequence.task in self.people.coded_tasks:
+            return None
+        tasks = ", ".join(f"T{task}" for task in self.people.coded_tasks)
+        wrong = f"{self.name} has tables of {tasks} only"
+        if sequence.task in self.other.coded_tasks and self.other.has(sequence.subject):
+            raise self._is_other(path, wrong)
+        return wrong
+
+    def _is_other(self, path: Path, why: str) -> CorpusError:
+        other = self.other.corpus
+        return CorpusError(
+            f"{path}: {why}; this is of {other}, whose F001 is another person: read it as {other},"
+            " and keep the two in folders of their own"
+        )
 
     def _read_intensity(
         self, sequence: Sequence, levels: dict[int, dict[Sequence, Path]]
@@ -178,7 +226,7 @@ ROOT/
         found: dict[int, dict[int, float]] = {}
         for unit, tables in levels.items():
             if sequence in tables:
-                table = read_levels(tables[sequence], self.report, beyond="missing")
+                table = read_levels(tables[sequence], self.report, not_coded=NOT_CODED)
                 for frame, level in table.items():
                     found.setdefault(frame, {})[unit] = level
         if lost := [f"AU{unit}" for unit, tables in levels.items() if sequence not in tables]:
@@ -213,7 +261,7 @@ ROOT/
         for sequence, place in list_sequences(folder, self.sessions, self.report):
             if sequence is None:
                 self.report(place.path, "not named by a person and a task or session; not used")
-            elif (wrong := self._unknown(sequence)) is not None:
+            elif (wrong := self._unknown(sequence, place.path)) is not None:
                 self.report(place.path, f"{wrong}; pictures not used")
             elif sequence not in found:
                 found[sequence] = place

@@ -6,12 +6,12 @@ except that the occurrence table has no column for some units, so that column 3 
 AU/BP4D_plus_preprocess.py). Photographs are read from 2D+3D/F001.zip, or from the
 folder that was unpacked from it.
 
-F001 here is another person than F001 of BP4D.
+F001 here is another person than F001 of BP4D; bp4d.py says how the two are told apart.
 """
 
 from __future__ import annotations
 
-from norface.data.corpora.bp4d import Bp4dReader
+from norface.data.corpora.bp4d import BP4D_PEOPLE, BP4D_PLUS_PEOPLE, Bp4dReader
 
 
 class Bp4dPlusReader(Bp4dReader):
@@ -27,9 +27,7 @@ ROOT/
                                           or anywhere: pictures=FOLDER"""
     published = {"samples": 197_756, "subjects": 140}
 
-    women = 82
-    men = 58
-    tasks = 10
-    coded_tasks = (1, 6, 7, 8)
+    people = BP4D_PLUS_PEOPLE
+    other = BP4D_PEOPLE
     # Session numbers are known of BP4D alone.
     sessions = {}

@@ -221,7 +221,7 @@ def join_levels(
     if missing := [unit for unit in UNITS if unit not in tables]:
         report(folder, f"there is no table of AU{', AU'.join(map(str, missing))}")
     levels = {
-        unit: read_levels(tables[unit], report, beyond="problem", frame_of=frame_of)
+        unit: read_levels(tables[unit], report, not_coded=None, frame_of=frame_of)
         for unit in sorted(tables)
     }
     coded: dict[int, dict[int, float]] = {}
