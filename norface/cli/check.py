@@ -2,14 +2,15 @@
 
 `norface check SHARDS` reads every sample of a folder of shards: counts, subjects, label rates, and
 what is damaged. `norface check CORPUS ROOT` reads a corpus in its official layout: counts against
-the published ones, label rates of all samples and of each fold, subjects that are in no fold,
-pictures that are missing (with --decode: damaged or there twice), rows that cannot be used.
+the published ones, pictures that are missing (with --decode: damaged or there twice), rows that
+cannot be used. Both give label rates of all samples and of each part: the test parts of the
+committed folds and subjects that are in none, or the corpus's own train and test parts.
 
 Ends with 0 for what is sound and with 1 when anything is damaged, missing or there twice by key.
 
 Example:
   norface check shards
-  norface check shards --json | jq .presence
+  norface check shards --json | jq .all.presence
   norface check shards --rebuild-index     write index.parquet again from the tars, then check
   norface check folder photos labels=labels.csv --decode --workers 4
 """
@@ -100,9 +101,11 @@ def run_shards(arguments: argparse.Namespace) -> int:
 
 def format_shards(report: ShardReport, most: int = 20) -> str:
     """The findings as a table for a person; at most `most` problems are listed."""
+    from norface.data.label_counts import format_parts, format_rates
+
     subjects = ", ".join(f"{count} of {corpus}" for corpus, count in report.subjects.items())
     lines = [
-        f"{report.folder}: {report.samples} samples in {report.shards} shards,"
+        f"{report.folder}: {report.all.samples} samples in {report.shards} shards,"
         f" {report.bytes / 1e6:.1f} MB, pictures of {report.side or 'unknown'} pixels",
         f"subjects: {subjects or 'none'}"
         + "".join(
@@ -110,17 +113,11 @@ def format_shards(report: ShardReport, most: int = 20) -> str:
             for low, high in [report.samples_per_subject or (0, 0)]
         ),
     ]
-    for name, counts in (("splits", report.splits), ("emotions", report.emotions)):
-        if counts:
-            text = ", ".join(f"{key} {count}" for key, count in counts.items())
-            lines.append(f"{name}: {text}")
-    for name, units in (("present", report.presence), ("intensity >= 1", report.intensity)):
-        if units:
-            lines += ["", f"{'unit':<6}{'labelled':>10}{name:>16}{'rate':>8}"]
-            lines += [
-                f"{f'AU{unit}':<6}{one.labelled:>10}{one.positive:>16}{one.rate:>8.3f}"
-                for unit, one in units.items()
-            ]
+    if report.splits:
+        text = ", ".join(f"{name} {count}" for name, count in report.splits.items())
+        lines.append(f"splits: {text}")
+    lines += format_parts(report.by_part, most)
+    lines += format_rates(report.all, report.by_part.parts)
     lines.append("")
     if report.same_pictures:
         lines.append(f"{report.same_pictures} pictures are byte for byte those of earlier samples")

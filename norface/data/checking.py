@@ -6,20 +6,25 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 import pyarrow as pa
 from pydantic import Field
 
 from norface.config import Config
 from norface.data.indexing import (
-    LABELS,
     build_table,
     join_tables,
     list_shards,
     read_index,
     to_frame,
 )
-from norface.data.labels import EMOTIONS
+from norface.data.label_counts import (
+    Labels,
+    Parts,
+    count_labels,
+    count_parts,
+    count_splits,
+    count_subjects,
+)
 from norface.data.tars import Member, scan_shard
 from norface.errors import CorpusError
 from norface.images import decode_jpeg
@@ -36,16 +41,6 @@ class Problem(Config):
     "What is wrong, in words."
 
 
-class UnitCounts(Config):
-    """Labels of one action unit. Unlabelled samples are in none of the numbers."""
-
-    labelled: int
-    positive: int
-    "Samples where it is present, or of intensity >= 1."
-    rate: float
-    "positive / labelled."
-
-
 class ShardReport(Config):
     """All that `norface check` finds; `problems` is empty for sound shards."""
 
@@ -53,8 +48,6 @@ class ShardReport(Config):
     side: int | None = Field(None)
     "Side of the pictures in pixels; null when no picture could be read."
     shards: int
-    samples: int
-    "Samples that could be read."
     bytes: int
     "Size of the tars."
     subjects: dict[str, int] = {}
@@ -62,9 +55,8 @@ class ShardReport(Config):
     samples_per_subject: list[int] = []
     "Fewest and most samples of a subject."
     splits: dict[str, int] = {}
-    emotions: dict[str, int] = {}
-    presence: dict[int, UnitCounts] = {}
-    intensity: dict[int, UnitCounts] = {}
+    all: Labels
+    by_part: Parts
     same_pictures: int = 0
     "Samples whose JPEG is byte for byte that of an earlier sample."
     unfinished: list[str] = []
@@ -114,16 +106,21 @@ def check_shards(
         problems.append(Problem(file=folder.name, what=f"pictures of different sides: {text}"))
     side = max(known, key=sides.__getitem__, default=None)
     problems += repeated_keys(table) + compare_index(folder, paths, table, side)
+    frame = to_frame(table)
+    subjects, samples_per_subject = count_subjects(frame)
     return ShardReport(
         folder=str(folder),
         side=side,
         shards=len(paths),
-        samples=len(table),
+        subjects=subjects,
+        samples_per_subject=samples_per_subject,
+        splits=count_splits(frame),
+        all=count_labels(frame),
+        by_part=count_parts(frame),
         bytes=sum(path.stat().st_size for path in paths),
         same_pictures=repeated,
         unfinished=sorted(path.name for path in folder.glob("*.tmp")),
         problems=problems,
-        **count_labels(to_frame(table)),
     )
 
 
@@ -186,30 +183,3 @@ def same_rows(index: pa.Table, table: pa.Table) -> bool:
     return all(
         index[name].cast(table[name].type).equals(table[name]) for name in table.column_names
     )
-
-
-def count_labels(table: pd.DataFrame) -> dict[str, object]:
-    """The fields of a report that count persons and labels."""
-    per_subject = table.groupby(["corpus", "subject"], observed=True).size()
-    emotions = table["emotion"].value_counts()
-    counts: dict[str, dict[int, UnitCounts]] = {"au": {}, "intensity": {}}
-    for name in table.columns[table.columns.str.startswith(LABELS)]:
-        kind, unit = name.split("_")
-        values = table[name].dropna().to_numpy()
-        if not len(values):
-            # A part of a table has the columns of the whole: others were coded for this unit.
-            continue
-        positive = int((values >= 1).sum())
-        counts[kind][int(unit)] = UnitCounts(
-            labelled=len(values), positive=positive, rate=positive / len(values)
-        )
-    return {
-        "subjects": per_subject.groupby("corpus", observed=True).size().to_dict(),
-        "samples_per_subject": [int(per_subject.min()), int(per_subject.max())]
-        if len(per_subject)
-        else [],
-        "splits": {name or "(none)": int(n) for name, n in table["split"].value_counts().items()},
-        "emotions": {name: int(emotions[name]) for name in EMOTIONS if name in emotions},
-        "presence": counts["au"],
-        "intensity": counts["intensity"],
-    }

@@ -9,17 +9,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
-from norface.data.checking import count_labels
 from norface.data.corpora.base import CorpusReader
-from norface.data.corpus_report import CorpusReport, Count, Finding, Labels
-from norface.data.fold_lists import FOLDS, read_fold_list
+from norface.data.corpus_report import CorpusReport, Count, Finding
 from norface.data.in_order import run_in_order
 from norface.data.indexing import build_table, join_tables, to_frame
+from norface.data.label_counts import count_labels, count_parts, count_splits
 from norface.data.pictures import cut_pieces, picture_place, read_picture
 from norface.data.records import FaceRecord, StoredPicture
 from norface.data.tars import Member
@@ -59,18 +57,17 @@ def check_corpus(
         advance(len(piece))
     tables.append(build_table("", members))
     frame = to_frame(join_tables(tables))
-    counts = count_labels(frame)
     return CorpusReport(
         corpus=reader.name,
         root=str(reader.root),
         decoded=decode,
         published=compare_published(reader, frame),
-        splits=counts["splits"],
-        all=_labels(frame),
+        splits=count_splits(frame),
+        all=count_labels(frame),
+        by_part=count_parts(frame),
         left_out=dict(reader.left_out),
         problems=[Finding(place=one.place, what=one.what) for one in reader.problems],
         **found,
-        **count_folds(reader.name, frame),
     )
 
 
@@ -87,38 +84,8 @@ def compare_published(reader: CorpusReader, frame: pd.DataFrame) -> list[Count]:
     return counts
 
 
-def count_folds(name: str, frame: pd.DataFrame) -> dict[str, Any]:
-    """The fields of a report on the committed folds of a corpus, none where there are none."""
-    if not (FOLDS / f"{name}.json").is_file():
-        return {}
-    folds = read_fold_list(name)
-    corpus = folds.corpus
-    tested = folds.parts or {split: roles["test"] for split, roles in folds.splits.items()}
-    there = set(frame["subject"][frame["corpus"] == corpus].unique())
-    listed = {subject for _, subject in folds.persons}
-    rows = {
-        part: frame[(frame["corpus"] == corpus) & frame["subject"].isin([s for _, s in members])]
-        for part, members in tested.items()
-    }
-    return {
-        "parts": {part: _labels(some) for part, some in rows.items()},
-        "unlisted": sorted(there - listed),
-        "absent": sorted(listed - there),
-    }
-
-
 def _subjects(frame: pd.DataFrame) -> int:
     return len(frame[["corpus", "subject"]].drop_duplicates())
-
-
-def _labels(frame: pd.DataFrame) -> Labels:
-    counts = count_labels(frame) if len(frame) else {}
-    names = ("emotions", "presence", "intensity")
-    return Labels(
-        samples=len(frame),
-        subjects=_subjects(frame),
-        **{name: counts[name] for name in names if name in counts},
-    )
 
 
 Look = tuple[str, str, bytes]

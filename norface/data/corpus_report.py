@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from norface.config import Config
-from norface.data.checking import UnitCounts
+from norface.data.label_counts import Labels, Parts, format_parts, format_rates
 
 
 class Count(Config):
@@ -29,16 +27,6 @@ class Finding(Config):
     what: str
 
 
-class Labels(Config):
-    """Counts of some samples and of their labels."""
-
-    samples: int
-    subjects: int
-    emotions: dict[str, int] = {}
-    presence: dict[int, UnitCounts] = {}
-    intensity: dict[int, UnitCounts] = {}
-
-
 class CorpusReport(Config):
     """All that `norface check CORPUS ROOT` finds."""
 
@@ -49,12 +37,7 @@ class CorpusReport(Config):
     published: list[Count] = []
     splits: dict[str, int] = {}
     all: Labels
-    parts: dict[str, Labels] = {}
-    "Part of the committed folds => what it holds; each is the test part of one fold."
-    unlisted: list[str] = []
-    "Subjects that the folds do not know: they are in no fold."
-    absent: list[str] = []
-    "Subjects of the folds of which there is no sample."
+    by_part: Parts
     missing: list[Finding] = []
     damaged: list[Finding] = []
     same_pictures: list[Finding] = []
@@ -83,15 +66,8 @@ def format_report(report: CorpusReport, most: int = 20) -> str:
     named = {name: number for name, number in report.splits.items() if name != "(none)"}
     if named:
         lines.append("splits: " + ", ".join(f"{name} {number}" for name, number in named.items()))
-    for name, part in report.parts.items():
-        lines.append(f"test={name}: {part.samples} samples of {part.subjects} subjects")
-    for what, names in (
-        ("in no fold", report.unlisted),
-        ("of the folds without a sample", report.absent),
-    ):
-        if names:
-            lines.append(f"{len(names)} subjects {what}: {_shorten(names, most)}")
-    lines += _rates(report)
+    lines += format_parts(report.by_part, most)
+    lines += format_rates(report.all, report.by_part.parts)
     lines.append("")
     for what, findings in (
         ("not used", report.problems),
@@ -112,36 +88,6 @@ def _compare(count: Count) -> str:
         return f"{count.found}, as published"
     word = "more" if difference > 0 else "fewer"
     return f"{count.found}, {abs(difference)} {word} than the published {count.published}"
-
-
-def _shorten(names: Sequence[str], most: int) -> str:
-    text = ", ".join(names[:most])
-    return f"{text} and {len(names) - most} more" if len(names) > most else text
-
-
-def _rates(report: CorpusReport) -> list[str]:
-    """Label rates of all samples and of each part of the folds, one row a label."""
-    groups = {"all": report.all, **{f"test={name}": part for name, part in report.parts.items()}}
-    head = "".join(f"{name:>12}" for name in groups)
-    lines: list[str] = []
-    for title, kind in (("present", "presence"), ("intensity >= 1", "intensity")):
-        units: dict[int, UnitCounts] = getattr(report.all, kind)
-        if units:
-            lines += ["", f"{title:<16}{'labelled':>10}{head}"]
-        for unit, counts in units.items():
-            rates = [getattr(group, kind).get(unit) for group in groups.values()]
-            cells = "".join(f"{one.rate:>12.3f}" if one else f"{'-':>12}" for one in rates)
-            lines.append(f"{f'AU{unit}':<16}{counts.labelled:>10}{cells}")
-    if report.all.emotions:
-        lines += ["", f"{'emotion':<16}{'labelled':>10}{head}"]
-    for emotion, number in report.all.emotions.items():
-        cells = ""
-        for group in groups.values():
-            total = sum(group.emotions.values())
-            share = f"{group.emotions.get(emotion, 0) / total:.3f}" if total else "-"
-            cells += f"{share:>12}"
-        lines.append(f"{emotion:<16}{number:>10}{cells}")
-    return lines
 
 
 def _verdict(report: CorpusReport) -> str:

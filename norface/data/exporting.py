@@ -20,8 +20,8 @@ from pathlib import Path
 import pandas as pd
 
 from norface import __version__
-from norface.data.checking import count_labels
 from norface.data.indexing import LABELS
+from norface.data.label_counts import count_labels, count_splits, count_subjects
 from norface.data.normalized import SET_NAME, NormalizedSet, read_set
 from norface.data.records import FaceRecord
 from norface.data.shards import ShardIndex
@@ -110,9 +110,7 @@ def to_cells(record: FaceRecord, units: list[str]) -> list[object]:
 
 def write_card(index: ShardIndex, card: NormalizedSet | None, *, licence: str, name: str) -> str:
     """The release's README.md."""
-    about = count_labels(index.table)
-    corpora, splits = about["subjects"], about["splits"]
-    assert isinstance(corpora, dict) and isinstance(splits, dict)
+    (corpora, _), splits = count_subjects(index.table), count_splits(index.table)
     names, found = ", ".join(sorted(corpora)), set(index.table["split"].astype(str)) - {""}
     kind = "Normalized faces" if card is not None else "Aligned faces"
     lines = [f"# {name}", "", f"{kind} of {names}, with labels, written by Norface {__version__}."]
@@ -174,15 +172,14 @@ def describe_origin(index: ShardIndex, card: NormalizedSet | None) -> list[str]:
 
 def describe_labels(table: pd.DataFrame) -> list[str]:
     """Tables of the labels, where there are any."""
-    about = count_labels(table)
-    emotions, lines = about["emotions"], ["", "## Labels", ""]
-    assert isinstance(emotions, dict)
-    if emotions:
+    about, lines = count_labels(table), ["", "## Labels", ""]
+    if about.emotions:
         lines += ["| emotion | pictures |", "|---|---|"]
-        lines += [f"| {emotion} | {count} |" for emotion, count in emotions.items()] + [""]
-    for kind, title in (("presence", "present"), ("intensity", "intensity of 1 and more")):
-        units = about[kind]
-        assert isinstance(units, dict)
+        lines += [f"| {emotion} | {count} |" for emotion, count in about.emotions.items()] + [""]
+    for units, title in (
+        (about.presence, "present"),
+        (about.intensity, "intensity of 1 and more"),
+    ):
         if units:
             lines += [f"| action unit | labelled | {title} | share |", "|---|---|---|---|"]
             lines += [

@@ -43,6 +43,11 @@ class FoldList:
         groups = [*self.parts.values(), *(g for one in self.splits.values() for g in one.values())]
         return {person for group in groups for person in group}
 
+    @property
+    def tested(self) -> dict[str, list[Person]]:
+        """Name of each part or split => who is tested there."""
+        return self.parts or {name: roles["test"] for name, roles in self.splits.items()}
+
     def only(self, there: set[Person]) -> FoldList:
         """The list without those who are not `there`."""
         keep = lambda groups: {

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from norface.cli.main import main
-from norface.data.corpora.base import READERS, CorpusReader
+from norface.data.corpora.base import READERS, CorpusReader, open_corpus
 from norface.data.corpus_check import check_corpus
 from norface.data.corpus_report import format_report
 from norface.data.fold_lists import read_fold_list
@@ -86,17 +86,51 @@ def test_labels_are_counted_by_fold_and_unknown_subjects_are_named(disfa):
     # Each person has presence 0 0 1 1 and intensity 0 1 2 3; the last sample has no labels.
     assert (report.all.presence[12].labelled, report.all.presence[12].positive) == (16, 8)
     assert report.all.intensity[12].rate == 0.75
-    sizes = {name: (part.samples, part.subjects) for name, part in report.parts.items()}
-    assert sizes == {"part1": (9, 2), "part2": (4, 1), "part3": (0, 0)}
-    assert report.parts["part1"].presence[12].labelled == 8
-    assert report.unlisted == ["SN999"]
+    sizes = {name: (part.samples, part.subjects) for name, part in report.by_part.parts.items()}
+    assert sizes == {"test=part1": (9, 2), "test=part2": (4, 1), "test=part3": (0, 0)}
+    assert report.by_part.parts["test=part1"].presence[12].labelled == 8
+    assert report.by_part.unlisted == ["SN999"]
     everybody = {subject for part in read_fold_list("disfa").parts.values() for _, subject in part}
-    assert set(report.absent) == everybody - set(SmallDisfa.people())
+    assert set(report.by_part.absent) == everybody - set(SmallDisfa.people())
     text = format_report(report)
     assert (
-        "1 subjects in no fold: SN999" in text and f"{len(report.absent)} subjects of the" in text
+        "1 subjects in no fold: SN999" in text
+        and f"{len(report.by_part.absent)} subjects of the" in text
     )
     assert "AU12                    16       0.500       0.500       0.500           -" in text
+
+
+def write_rafdb(root, codes):
+    """RAF-DB's list, and an empty file for each picture; codes: train or test => labels."""
+    lines = [
+        f"{part}_{number:05d}.jpg {code}"
+        for part, labels in codes.items()
+        for number, code in enumerate(labels, 1)
+    ]
+    (root / "basic/EmoLabel").mkdir(parents=True)
+    (root / "basic/EmoLabel/list_patition_label.txt").write_text("\n".join(lines))
+    (root / "basic/Image/aligned").mkdir(parents=True)
+    for line in lines:
+        name = line.split(".")[0]
+        (root / f"basic/Image/aligned/{name}_aligned.jpg").write_bytes(b"picture")
+    return root
+
+
+def test_labels_of_corpora_with_official_parts_are_counted_by_these(tmp_path, capsys):
+    # 4 = happiness, 7 = neutral, 2 = fear.
+    root = write_rafdb(tmp_path, {"train": [4, 4, 4, 7], "test": [4, 7, 7, 7, 2]})
+    report = check_corpus(open_corpus("rafdb", root))
+    assert {name: part.emotions for name, part in report.by_part.parts.items()} == {
+        "train": {"neutral": 1, "happiness": 3},
+        "test": {"neutral": 3, "happiness": 1, "fear": 1},
+    }
+    assert (report.by_part.unlisted, report.by_part.absent) == ([], [])
+    assert main(["check", "rafdb", str(root)]) == 1
+    out = capsys.readouterr().out
+    assert "train: 4 samples of 4 subjects\ntest: 5 samples of 5 subjects\n" in out
+    assert "emotion           labelled         all       train        test" in out
+    assert "happiness                4       0.444       0.750       0.200" in out
+    assert "fear                     1       0.111       0.000       0.200" in out
 
 
 def test_pictures_of_larger_files_are_judged_when_they_are_decoded(disfa):
@@ -147,8 +181,6 @@ def test_damaged_and_repeated_pictures_are_found_by_decoding(photos, capsys):
 
 @pytest.mark.slow
 def test_processes_find_the_same(photos):
-    from norface.data.corpora.base import open_corpus
-
     (photos / "b" / "3.png").write_bytes(b"no picture")
     reports = [
         check_corpus(open_corpus("folder", photos), decode=True, workers=workers)
@@ -169,7 +201,7 @@ def test_the_rehearsal_of_every_layout_is_checked(layout, tmp_path, capsys):
     assert main(["check", layout.split("-")[0], root, *options, "--json"]) == 1
     report = json.loads(capsys.readouterr().out)
     assert report["problems"] or report["missing"] or report["published"]
-    for part in (report["all"], *report["parts"].values()):
+    for part in (report["all"], *report["by_part"]["parts"].values()):
         units = [*part["presence"].values(), *part["intensity"].values()]
         assert all(0 < one["labelled"] <= part["samples"] for one in units)
 

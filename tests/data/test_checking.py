@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 import tarfile
@@ -27,12 +28,12 @@ def damage(index, row, start, data):
 
 def test_sound_shards_are_counted(write_shards):
     report = check_shards(write_shards(10).folders[0])
-    assert (report.samples, report.shards, report.side, report.problems) == (10, 3, 16, [])
+    assert (report.all.samples, report.shards, report.side, report.problems) == (10, 3, 16, [])
     assert report.subjects == {"synthetic": 4} and report.samples_per_subject == [2, 3]
-    assert report.splits == {"train": 6, "test": 4} and report.emotions == {"happiness": 5}
-    assert report.presence[12].labelled == 10 and report.presence[12].rate == 0.5
+    assert report.splits == {"train": 6, "test": 4} and report.all.emotions == {"happiness": 5}
+    assert report.all.presence[12].labelled == 10 and report.all.presence[12].rate == 0.5
     # Of 0..9 without 0 3 6 9: intensities 1 2 4 5 1 2 (frame modulo 6).
-    assert (report.intensity[12].labelled, report.intensity[12].positive) == (6, 6)
+    assert (report.all.intensity[12].labelled, report.all.intensity[12].positive) == (6, 6)
 
 
 def test_the_verb_prints_a_table_and_ends_with_0(write_shards, capsys):
@@ -40,13 +41,42 @@ def test_the_verb_prints_a_table_and_ends_with_0(write_shards, capsys):
     assert main(["check", str(folder)]) == 0
     out = capsys.readouterr().out
     assert "10 samples in 3 shards" in out and "4 of synthetic, 2 to 3 samples each" in out
-    assert "AU12          10               5   0.500" in out and "sound" in out
+    # The even frames lack the unit: of 0..5 and of 6..9 half have it. Of 1 2 4 5 (7 8) all reach 1.
+    assert "AU12                    10       0.500       0.500       0.500" in out
+    assert "AU12                     6       1.000       1.000       1.000" in out
+    assert "train: 6 samples of 4 subjects\ntest: 4 samples of 4 subjects\n" in out
+    assert "sound" in out
+
+
+def test_shards_are_counted_by_committed_folds_or_official_parts_of_each_corpus(tmp_path):
+    faces = [
+        ("bp4d", "F001", "", {12: 1}, None), ("bp4d", "F001", "", {12: 0}, None),
+        ("bp4d", "F003", "", {12: 1}, None), ("bp4d", "F999", "", {}, None),
+        ("rafdb", "train-1", "train", {}, "fear"), ("rafdb", "test-1", "test", {}, "anger"),
+        ("celeba", "7", "", {}, None),
+    ]  # fmt: skip
+    with ShardWriter(tmp_path, side=16) as writer:
+        for number, (corpus, subject, split, presence, emotion) in enumerate(faces):
+            about = {"presence": presence, "emotion": emotion, "split": split}
+            writer.write(
+                dataclasses.replace(make_record(number, side=16), corpus=corpus, subject=subject,
+                                    **about)
+            )  # fmt: skip
+    found = check_shards(tmp_path).by_part
+    assert {name: part.samples for name, part in found.parts.items()} == {
+        "bp4d test=part1": 2, "bp4d test=part2": 1, "bp4d test=part3": 0,
+        "rafdb train": 1, "rafdb test": 1,
+    }  # fmt: skip
+    assert found.parts["bp4d test=part1"].presence[12].rate == 0.5
+    assert found.parts["rafdb test"].emotions == {"anger": 1}
+    assert found.unlisted == ["bp4d F999"]
+    assert len(found.absent) == 41 - 2 and "bp4d F002" in found.absent
 
 
 def test_json_is_for_scripts(write_shards, capsys):
     assert main(["check", str(write_shards(10).folders[0]), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["samples"] == 10 and report["presence"]["12"]["positive"] == 5
+    assert report["all"]["samples"] == 10 and report["all"]["presence"]["12"]["positive"] == 5
 
 
 def test_damage_is_listed_and_ends_with_1(write_shards, capsys):
@@ -70,7 +100,7 @@ def test_a_cut_shard_is_named_and_the_others_are_read(write_shards):
     path = folder / "shard-000001.tar"
     path.write_bytes(path.read_bytes()[:5000])
     report = check_shards(folder)
-    assert 6 <= report.samples < 10
+    assert 6 <= report.all.samples < 10
     assert {one.file for one in report.problems} == {"shard-000001.tar"}
     assert any("bytes, the index says" in one.what for one in report.problems)
 
