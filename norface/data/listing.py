@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from norface.errors import CorpusError
 
 
-def walk_files(root: Path) -> Iterator[Path]:
-    """Every file below a folder, in no order; folders behind links are not entered.
+def walk_files(root: Path, *, skip: Callable[[Path], None] | None = None) -> Iterator[Path]:
+    """Every file below a folder, in no order; folders behind links are not entered, `skip` is
+    called with each.
 
     Raises CorpusError naming a folder that cannot be read (Path.rglob passes over it in silence).
     One that is taken away meanwhile, as a training does with old checkpoints, is not there.
@@ -20,9 +21,12 @@ def walk_files(root: Path) -> Iterator[Path]:
         if not isinstance(error, FileNotFoundError) or Path(error.filename) == root:
             raise unreadable(error, error.filename) from None
 
-    for folder, _, names in os.walk(root, onerror=refuse):
+    for folder, folders, names in os.walk(root, onerror=refuse):
         for name in names:
             yield Path(folder, name)
+        for name in folders if skip is not None else ():
+            if (link := Path(folder, name)).is_symlink():
+                skip(link)
 
 
 def find_files(folder: Path, name: str) -> list[Path]:

@@ -3,12 +3,14 @@
 import csv
 import hashlib
 import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from norface.cli.main import main
+from norface.data.corpora.base import open_corpus
 from norface.data.shards import ShardIndex
 from norface.models.mediapipe import find_task_file
 
@@ -161,17 +163,12 @@ def test_labels_come_from_the_table_and_empty_cells_are_unlabelled(photos, tmp_p
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,au_12\nben.jpg,2\n", "labels.csv:2: .*AU12 is 2; presence is 0 or 1"),
-        ("path,intensity_12\nben.jpg,6\n", "labels.csv:2: .*AU12 has intensity 6.0; valid: 0..5"),
-        ("path,au_12\nben.jpg,yes\n", "labels.csv:2: .*'yes'"),
-        ("path,emotion\nben.jpg,joy\n", "labels.csv:2: .*unknown emotion 'joy'"),
         ("path,au_3\nben.jpg,1\n", "unknown column 'au_3'; valid: path"),
         ("file,au_12\nben.jpg,1\n", "no column 'path'; found: file, au_12"),
-        ("path\nben.jpg\nben.jpg\n", "labels.csv:3: ben.jpg comes twice"),
-        ("path\nnobody.jpg\n", "1 paths are not below .*; the first: nobody.jpg"),
+        ("path\nnobody.jpg\n", "none of 1 paths is below .*; the first: nobody.jpg"),
     ],
 )
-def test_a_wrong_label_is_one_line_with_its_place(photos, tmp_path, capsys, text, message):
+def test_a_wrong_table_of_labels_is_one_line(photos, tmp_path, capsys, text, message):
     (tmp_path / "labels.csv").write_text(text)
     assert prepare(photos, tmp_path / "out", f"labels={tmp_path / 'labels.csv'}") == 2
     error = capsys.readouterr().err.strip()
@@ -181,19 +178,84 @@ def test_a_wrong_label_is_one_line_with_its_place(photos, tmp_path, capsys, text
         raise AssertionError(error)
 
 
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("path,au_12\nben.jpg,2\n", "au_12 is '2'; expected 0, 1 or an empty cell"),
+        ("path,au_12\nben.jpg,9\n", "au_12 is '9'"),
+        ("path,au_12\nben.jpg,nan\n", "au_12 is 'nan'"),
+        ("path,au_12\nben.jpg,yes\n", "au_12 is 'yes'"),
+        ("path,intensity_12\nben.jpg,7\n", "intensity_12 is '7'; expected 0 to 5 or an empty"),
+        ("path,intensity_12\nben.jpg,-1\n", "intensity_12 is '-1'"),
+        ("path,intensity_12\nben.jpg,nan\n", "intensity_12 is 'nan'"),
+        ("path,intensity_12\nben.jpg,high\n", "intensity_12 is 'high'"),
+        ("path,emotion\nben.jpg,joy\n", "unknown emotion 'joy'; known: neutral"),
+        ("path,frame\nben.jpg,1.5\n", "frame is '1.5'; expected a whole number"),
+        ("path,frame\nben.jpg,-1\n", "frame is '-1'"),
+        ("path,subject\nben.jpg,../x\n", "subject '../x' of frame 0: only letters"),
+        ("path,subject\nben.jpg,x,y\n", "3 cells, the table has 2 columns"),
+    ],
+)
+def test_a_row_that_is_no_label_is_listed_with_its_line_and_its_picture_left_out(
+    photos, tmp_path, text, what
+):
+    table = tmp_path / "labels.csv"
+    table.write_text(text)
+    reader = open_corpus("folder", photos, [f"labels={table}"])
+    assert {record.subject for record in reader.read()} == {"anna"}
+    ((place, found),) = reader.problems
+    assert place == f"{table}:2" and found.startswith(what)
+    assert found.endswith("; ben.jpg is not used")
+
+
+def test_rows_that_come_twice_or_name_no_picture_are_listed_and_the_others_used(photos, tmp_path):
+    table = tmp_path / "labels.csv"
+    table.write_text("path,au_12\nben.jpg,1.0\n./ben.jpg,0\nnobody.jpg,1\nanna/1.jpg,\n")
+    reader = open_corpus("folder", photos, [f"labels={table}"])
+    found = {record.key: record.presence for record in reader.read()}
+    assert found["folder_ben_ben_0"] == {12: 1} and found["folder_anna_1_0"] == {}
+    assert [tuple(problem) for problem in reader.problems] == [
+        (f"{table}:3", "ben.jpg comes twice; this row is not used"),
+        (f"{table}:4", f"nobody.jpg is not below {photos}"),
+    ]
+    out = tmp_path / "out"
+    assert prepare(photos, out, f"labels={table}") == 0
+    reasons = [row["reason"] for row in read_list(out / "rejects.csv").values()]
+    assert sorted(reasons) == sorted(problem.what for problem in reader.problems)
+
+
+def test_links_and_files_that_are_no_photographs_are_told(photos, tmp_path, capsys):
+    (tmp_path / "elsewhere").mkdir()
+    (photos / "carol").symlink_to(tmp_path / "elsewhere")
+    (photos / "dora.jpg").symlink_to(tmp_path / "gone.jpg")
+    for name in ("a.heic", "b.heic", ".hidden.heic", "labels.csv"):
+        (photos / name).write_text("path\nben.jpg\n")
+    reader = open_corpus("folder", photos, [f"labels={photos / 'labels.csv'}"])
+    assert len(list(reader.read())) == 3
+    assert {Path(place).name: what for place, what in reader.problems} == {
+        "carol": "a link to a folder is not entered; give that folder, too",
+        "dora.jpg": "is no file, or a link to none",
+    }
+    assert reader.left_out == {"files named *.heic, no photographs": 2}
+
+
 def test_wrong_folders_exit_with_two_and_write_nothing(tmp_path, capsys):
     empty = tmp_path / "empty"
     empty.mkdir()
     file = tmp_path / "file.jpg"
     file.write_text("x")
     for root, message in (
-        (empty, "holds no photograph"),
+        (
+            empty,
+            "a photograph (.jpg, .jpeg, .png, .bmp, .tif, .tiff, .webp, .ppm, .pgm) is missing",
+        ),
         (tmp_path / "gone", "no such folder"),
         (file, "is a file, not a folder"),
     ):
         assert prepare(root, tmp_path / "out") == 2
         error = capsys.readouterr().err
-        assert message in error and error.count("\n") == 1
+        assert message in error and error.count("\n") == (4 if root is empty else 1)
+        assert ("anna/1.jpg " in error) == (root is empty), "the tree is drawn"
         assert not (tmp_path / "out").exists()
 
 

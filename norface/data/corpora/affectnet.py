@@ -37,12 +37,12 @@ from norface.data.corpora.affectnet_files import (
 )
 from norface.data.corpora.base import CorpusReader, find_path
 from norface.data.corpora.folder import is_photograph, to_word
+from norface.data.corpora.numbers import to_number
 from norface.data.corpora.pictures import (
     EMOTION_WORDS,
     PictureFinder,
     find_phases,
     read_class_folders,
-    to_number,
 )
 from norface.data.records import FaceRecord
 from norface.errors import CorpusError

@@ -8,11 +8,11 @@ Nothing here raises for a damaged line: it goes to `report(place, what)`, its la
 from __future__ import annotations
 
 import csv
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from norface.data.corpora.numbers import to_number, whole_number
 from norface.data.labels import ACTION_UNITS, unit_name
 from norface.data.records import StoredPicture
 from norface.data.video import SUFFIXES as VIDEO_SUFFIXES
@@ -32,7 +32,6 @@ HIGHEST = 5
 
 _PICTURE = re.compile(r"(?:frame_?)?(\d+)\.(?:jpe?g|png|bmp)", re.IGNORECASE)
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
-_WHOLE = re.compile(r"(\d+)(?:\.0*)?")
 
 
 def read_occurrence(
@@ -133,10 +132,10 @@ def read_levels(
             report(place, f"frame {frame} comes a second time; row not used")
             continue
         seen.add(frame)
-        level = _number(cells[1])
-        if level is not None and 0 <= level <= HIGHEST:
+        level = to_number(cells[1])
+        if 0 <= level <= HIGHEST:
             levels[frame] = level
-        elif level is None or level != not_coded:
+        elif level != not_coded:
             report(place, f"intensity '{cells[1]}' of frame {frame}; expected 0 to {HIGHEST}")
     return levels
 
@@ -186,12 +185,6 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
 
 
-def whole_number(text: str) -> int | None:
-    """'12', '0012', '12.0' => 12; None for anything else."""
-    match = _WHOLE.fullmatch(text.strip())
-    return int(match[1]) if match else None
-
-
 def name_ranges(numbers: Iterable[int]) -> str:
     """[1, 2, 3, 7] => '1-3, 7': every one of many frames in a short line."""
     runs: list[list[int]] = []
@@ -201,14 +194,6 @@ def name_ranges(numbers: Iterable[int]) -> str:
         else:
             runs.append([number, number])
     return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _read_lines(path: Path, report: Report) -> list[str]:

@@ -76,7 +76,7 @@ class CorpusReader(abc.ABC):
     def read(self) -> Iterator[FaceRecord]:
         """`records`, without a second sample of one key: it becomes a problem.
 
-        Raises CorpusError where nothing is there.
+        Raises CorpusError, with the tree that is expected, where nothing is there.
         """
         self.problems = []
         self.left_out = Counter()
@@ -89,7 +89,9 @@ class CorpusReader(abc.ABC):
             yield record
         if not keys:
             first = f"; the first problem: {': '.join(self.problems[0])}" if self.problems else ""
-            raise CorpusError(f"{self.root}: holds no sample of {self.name}{first}")
+            raise CorpusError(
+                f"{self.root}: holds no sample of {self.name}{first}; expected\n{self.tree}"
+            )
 
     def _readable(self) -> Iterator[FaceRecord]:
         """`records`; a folder or a file that may not be read is one line."""

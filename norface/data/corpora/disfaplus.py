@@ -13,9 +13,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from norface.data.corpora.au_tables import list_pictures, name_ranges, whole_number
+from norface.data.corpora.au_tables import list_pictures, name_ranges
 from norface.data.corpora.base import CorpusReader, find_path
 from norface.data.corpora.disfa import UNITS, join_levels, presence_of
+from norface.data.corpora.numbers import whole_number
 from norface.data.records import FaceRecord
 
 SUBJECTS = tuple(f"SN{number:03d}" for number in (1, 3, 4, 7, 9, 10, 13, 25, 27))

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from norface.config import Config
 from norface.data.corpora.base import CorpusReader
+from norface.data.corpora.numbers import to_number, whole_number
 from norface.data.labels import ACTION_UNITS
 from norface.data.listing import walk_files
 from norface.data.records import FaceRecord
@@ -52,32 +53,32 @@ ROOT/
     Options = FolderOptions
 
     def records(self) -> Iterator[FaceRecord]:
-        """Raises CorpusError for no folder, no photograph, or a wrong line in the labels."""
+        """Raises CorpusError for no folder, no photograph, or a table that is none of labels."""
         root, options = self.root, self.options
         if not root.is_dir():
             what = "is a file, not a folder" if root.exists() else "no such folder"
             raise CorpusError(f"{root}: {what}; give a folder of photographs")
-        paths = sorted(
-            (path for path in walk_files(root) if is_photograph(path)),
-            key=lambda path: path.relative_to(root).parts,
-        )
+        paths = self._find_photographs()
         if not paths:
-            raise CorpusError(f"{root}: holds no photograph ({', '.join(SUFFIXES)})")
-        rows, damaged = read_labels(options.labels) if options.labels is not None else ({}, {})
-        for place_in_table, (name, what) in damaged.items():
-            self.report(place_in_table, f"{what}; {name or 'the row'} is not used")
-        unknown = {name for name, _ in damaged.values()}
+            raise self.misses(f"a photograph ({', '.join(SUFFIXES)})")
+        table = LabelTable() if options.labels is None else read_labels(options.labels)
         places = {path.relative_to(root).as_posix(): path for path in paths}
-        if lost := [name for name in rows if name not in places]:
+        if table.rows and not places.keys() & table.rows.keys():
             raise CorpusError(
-                f"{options.labels}: {len(lost)} paths are not below {root}; the first: {lost[0]}"
+                f"{options.labels}: none of {len(table.rows)} paths is below {root}; the first:"
+                f" {next(iter(table.rows))}"
             )
+        for place_in_table, what in table.problems:
+            self.report(place_in_table, what)
+        for name, row in table.rows.items():
+            if name not in places:
+                self.report(row["where"], f"{name} is not below {root}")
         taken: Counter[tuple[str, str, str]] = Counter()
         for name, path in places.items():
-            if name in unknown:
+            if name in table.unusable:
                 # Whose face it is may stand in the damaged row.
                 continue
-            place, row = path.relative_to(root), rows.get(name, {})
+            place, row = path.relative_to(root), table.rows.get(name, {})
             corpus = row.get("corpus", options.name)
             subject = row.get("subject") or _subject(place, options.subjects)
             clip = row.get("clip") or _clip(place)
@@ -87,36 +88,67 @@ ROOT/
             found = {key: row[key] for key in _LABELS if key in row}
             yield FaceRecord(corpus, subject, clip, frame, path, **found)
 
+    def _find_photographs(self) -> list[Path]:
+        """The photographs below the root by their paths. Links that are of no use are reported,
+        other files counted."""
+        links: list[Path] = []
+        found: list[Path] = []
+        order = lambda path: path.relative_to(self.root).parts
+        for path in sorted(walk_files(self.root, skip=links.append), key=order):
+            if is_photograph(path):
+                found.append(path)
+            elif path.name.startswith("."):
+                continue
+            elif path.suffix.lower() in SUFFIXES:
+                self.report(path, "is no file, or a link to none")
+            elif path != self.options.labels:
+                self.left_out[f"files named *{path.suffix}, no photographs"] += 1
+        for link in sorted(links, key=order):
+            self.report(link, "a link to a folder is not entered; give that folder, too")
+        return found
+
 
 _LABELS = ("split", "emotion", "presence", "intensity")
 
 
-Rows = dict[str, dict[str, Any]]
-"Path => corpus, subject, clip, frame, split, emotion, presence and intensity, if given."
+@dataclasses.dataclass
+class LabelTable:
+    """What a table of labels says, and what could not be read of it."""
+
+    rows: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    """Path => corpus, subject, clip, frame, split, emotion, presence and intensity, if given; and
+    `where`, FILE:LINE."""
+    unusable: set[str] = dataclasses.field(default_factory=set)
+    "Paths of damaged rows."
+    problems: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    "(FILE:LINE, what is wrong)."
 
 
-def read_labels(table: str | Path) -> tuple[Rows, dict[str, tuple[str, str]]]:
-    """The rows of a table, and FILE:LINE => (path, what is wrong) of those with too few or too many
-    cells, which have no labels.
+def read_labels(table: str | Path) -> LabelTable:
+    """Read a table of labels. Of a path that comes twice the first row counts.
 
-    Raises CorpusError with the line for an unknown column, a double path, or a wrong value.
+    Rows with too few or too many cells, or with a value that is no label, become problems. Raises
+    CorpusError for an unknown column, and for what is no such table.
     """
+    found = LabelTable()
     try:
         with open(table, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             columns = _check_columns(table, reader.fieldnames or [])
-            rows: Rows = {}
-            damaged: dict[str, tuple[str, str]] = {}
             for line in reader:
                 where = f"{table}:{reader.line_num}"
                 path = Path(line["path"]).as_posix() if line["path"] else ""
-                if what := wrong_cells(line):
-                    damaged[where] = (path, what)
-                    continue
-                if path in rows:
-                    raise CorpusError(f"{where}: {path} comes twice")
-                rows[path] = _read_row(line, columns, where)
-            return rows, damaged
+                row: dict[str, Any] = {}
+                if not (what := wrong_cells(line)):
+                    row, what = _read_row(line, columns)
+                if what:
+                    found.problems.append((where, f"{what}; {path or 'the row'} is not used"))
+                    found.unusable.add(path)
+                elif path in found.rows:
+                    found.problems.append((where, f"{path} comes twice; this row is not used"))
+                else:
+                    found.rows[path] = {**row, "where": where}
+            return found
     except OSError as error:
         raise CorpusError(f"{table}: cannot be read ({error.strerror})") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -147,27 +179,32 @@ def _check_columns(table: str | Path, names: list[str] | Any) -> dict[str, tuple
 
 
 def _read_row(
-    line: dict[str, str], columns: dict[str, tuple[str, int]], where: str
-) -> dict[str, Any]:
+    line: dict[str, str], columns: dict[str, tuple[str, int]]
+) -> tuple[dict[str, Any], str]:
+    """(what a row says, what is wrong with it or "")."""
     row: dict[str, Any] = {name: line[name] for name in WORDS if line.get(name)}
     row |= {"presence": {}, "intensity": {}}
+    if "frame" in row:
+        row["frame"] = whole_number(line["frame"])
+        if row["frame"] is None:
+            return row, f"frame is '{line['frame']}'; expected a whole number"
+    for name, (kind, unit) in columns.items():
+        text = line.get(name)
+        if text and kind == "presence":
+            row[kind][unit] = whole_number(text)
+            if row[kind][unit] not in (0, 1):
+                return row, f"{name} is '{text}'; expected 0, 1 or an empty cell"
+        elif text:
+            row[kind][unit] = to_number(text)
+            if not 0 <= row[kind][unit] <= 5:
+                return row, f"{name} is '{text}'; expected 0 to 5 or an empty cell"
+    names = row.get("corpus", CORPUS), row.get("subject", "x"), row.get("clip", "x")
     try:
-        if "frame" in row:
-            row["frame"] = int(row["frame"])
-        for name, (kind, unit) in columns.items():
-            if line.get(name):
-                row[kind][unit] = int(line[name]) if kind == "presence" else float(line[name])
-        # The record's own checks, here where the line is still known.
-        name, person = row.get("corpus", CORPUS), row.get("subject", "x")
-        probe = FaceRecord(name, person, row.get("clip", "x"), 0)
-        dataclasses.replace(
-            probe, frame=row.get("frame", 0), **{k: row[k] for k in _LABELS if k in row}
-        )
-    except ValueError as error:
-        raise CorpusError(f"{where}: {error}") from None
+        # The record's own checks of names and of the emotion, here where the line is still known.
+        FaceRecord(*names, 0, emotion=row.get("emotion"))
     except CorpusError as error:
-        raise CorpusError(f"{where}: {error}") from None
-    return row
+        return row, str(error).removeprefix(f"{'_'.join(names)}_0: ")
+    return row, ""
 
 
 def is_photograph(path: Path) -> bool:

@@ -7,7 +7,6 @@ and no second walk over the disk.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -27,14 +26,6 @@ EMOTION_WORDS: dict[str, str] = {
 TRAIN_FOLDERS = ("train", "train_set", "training")
 TEST_FOLDERS = ("val", "valid", "val_set", "validation", "test", "test_set")
 "Names of the official parts in copies; only one of the second is public in any corpus."
-
-
-def to_number(text: str) -> float:
-    """A number as a list writes it, NaN for what is none."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
 
 
 class PictureFinder:

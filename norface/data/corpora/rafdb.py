@@ -26,12 +26,12 @@ from typing import Literal
 from norface.config import Config
 from norface.data.corpora.base import CorpusReader, find_path
 from norface.data.corpora.folder import to_word
+from norface.data.corpora.numbers import to_number
 from norface.data.corpora.pictures import (
     EMOTION_WORDS,
     PictureFinder,
     find_phases,
     read_class_folders,
-    to_number,
 )
 from norface.data.records import FaceRecord
 from norface.errors import CorpusError
