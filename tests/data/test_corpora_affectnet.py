@@ -83,6 +83,13 @@ def test_codes_without_an_emotion_are_left_out_by_rule_and_counted(tables):
     assert eight.left_out == others
 
 
+def test_photographs_beside_those_of_the_tables_are_counted(tmp_path):
+    write_tables(tmp_path, HEADER + "1/a.jpg,1,2,3,4,,1,0,0\n1/b.jpg,1,2,3,4,,99,0,0\n")
+    records, reader = read(tmp_path)
+    assert len(records) == 2 and len(reader.problems) == 1
+    assert reader.left_out == {"photographs that no list names, first 1/c.jpg": 1}
+
+
 @needs_detector
 def test_the_command_line_says_what_was_left_out_by_rule(tables, tmp_path, capsys):
     assert main(["prepare", "affectnet", str(tables), str(tmp_path / "out"), "--dry-run"]) == 0

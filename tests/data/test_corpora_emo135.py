@@ -48,6 +48,19 @@ def test_a_description_in_the_root_is_found(tmp_path):
     assert problems == []
 
 
+@pytest.mark.parametrize("layout", ['glob: "*/*.jpg"', "table: {file: labels.csv}"])
+def test_photographs_that_the_description_does_not_lead_to_are_counted(tmp_path, layout):
+    touch(
+        tmp_path, "fear/1.jpg", "fear/2.png", "top.jpg", "fear/deep/3.jpg", "fear/.h.png", "a.txt"
+    )
+    (tmp_path / "labels.csv").write_text("path,label\nfear/1.jpg,fear\n")
+    describe(tmp_path, layout + "\nclasses: {fear: fear}\n")
+    reader = open_corpus("emo135", tmp_path)
+    assert len(list(reader.read())) == 1 and reader.problems == []
+    rule = "photographs that emo135.yaml does not lead to, first fear/2.png"
+    assert reader.left_out == {rule: 3}
+
+
 def test_classes_that_are_not_listed_are_left_out_and_told_once(tmp_path):
     touch(tmp_path, "fear/1.jpg", "awe/1.jpg", "awe/2.jpg", "Fear/3.jpg")
     describe(tmp_path, 'glob: "*/*.jpg"\nclasses: {fear: fear}\n')

@@ -84,6 +84,16 @@ def test_original_photographs_have_the_keys_of_the_aligned_ones_and_a_face_box(t
         assert "no face box" in reader.problems[0].what
 
 
+def test_photographs_that_the_list_does_not_name_are_counted(tmp_path):
+    write_list(tmp_path, "train_00001.jpg 1\ntrain_00002.jpg 9\n")
+    names = aligned("train_00001", "train_00002", "train_00003", "test_0001")
+    touch(tmp_path, *names, "basic/Image/aligned/.hidden.jpg", "basic/Image/aligned/notes.txt")
+    records, reader = read(tmp_path)
+    assert len(records) == 1 and len(reader.problems) == 1
+    first = "photographs that no list names, first test_0001_aligned.jpg"
+    assert reader.left_out == {first: 2}
+
+
 @pytest.mark.parametrize(
     ("line", "what"),
     [

@@ -186,6 +186,7 @@ or ROOT/                                       a copy with one folder a class, 0
             else:
                 yield one
         yield from tested
+        finder.count_unasked(self)
 
     def _list_arrays(self) -> Iterator[Listed]:
         """Layout (b): by part and number."""

@@ -158,15 +158,13 @@ or
 
     def find_pictures(self, root: Path, pattern: str | None) -> Iterator[Picture]:
         """The files that a pattern gives, in the order of their paths."""
-        for _ in walk_files(root):
-            # A pattern passes over folders that cannot be read; this does not.
-            pass
         try:
             paths = sorted(path.relative_to(root) for path in root.glob(pattern or ""))
         except (ValueError, NotImplementedError, IndexError) as error:
             raise CorpusError(
                 f"glob '{pattern}': {error}; give a pattern such as */*.jpg"
             ) from None
+        self.count_others(root, {root / path for path in paths})
         for path in paths:
             if not (root / path).is_file():
                 continue
@@ -177,10 +175,26 @@ or
             else:
                 yield Picture(str(root / path), path, path.parent.name)
 
+    def count_others(self, root: Path, named: set[Path]) -> None:
+        """Count among what is left out the photographs that the description does not lead to.
+
+        Raises CorpusError for a folder that cannot be read; a pattern passes over it.
+        """
+        others = sorted(
+            path
+            for path in walk_files(root)
+            if path not in named and path.suffix.lower() in SUFFIXES and path.name[0] != "."
+        )
+        if others:
+            first = others[0].relative_to(root)
+            rule = f"photographs that {DESCRIPTION} does not lead to, first {first}"
+            self.left_out[rule] += len(others)
+
     def read_table(self, root: Path, table: TableDescription) -> Iterator[Picture]:
         """The rows of the table whose picture is there."""
         path = root / table.file
         wanted = [table.path, table.label, *filter(None, (table.subject, table.split))]
+        named: set[Path] = set()
         try:
             with open(path, newline="", encoding="utf-8-sig") as file:
                 rows = csv.DictReader(file, delimiter=table.delimiter)
@@ -193,6 +207,7 @@ or
                     place = f"{path}:{rows.line_num}"
                     cells = {name: (row[name] or "").strip() for name in wanted}
                     picture = PurePath(cells[table.path])
+                    named.add(root / picture)
                     if what := wrong_cells(row):
                         self.report(place, what)
                     elif empty := [name for name, cell in cells.items() if not cell]:
@@ -213,3 +228,4 @@ or
             raise CorpusError(f"{path}: cannot be read ({error.strerror})") from None
         except (UnicodeDecodeError, csv.Error, TypeError) as error:
             raise CorpusError(f"{path}: not a csv table in UTF-8 ({error})") from None
+        self.count_others(root, named)

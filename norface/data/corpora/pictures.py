@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from norface.data.corpora.base import CorpusReader
-from norface.data.corpora.folder import is_photograph
+from norface.data.corpora.folder import SUFFIXES, is_photograph
 from norface.errors import CorpusError
 
 EMOTION_WORDS: dict[str, str] = {
@@ -37,20 +37,33 @@ class PictureFinder:
     def __init__(self, root: Path):
         self.root = root
         self._folders: dict[Path, tuple[set[str], dict[str, str]]] = {}
+        self._found: dict[Path, set[str]] = {}
 
     def find(self, relative: str) -> Path | None:
         """root/relative, None where it is not there or leads out of the root."""
         parts = PurePosixPath(relative.replace("\\", "/")).parts
         if not parts or parts[0] == "/" or ".." in parts:
             return None
-        place = self.root
+        folder = place = self.root
         for part in parts:
             exact, by_lower = self._list(place)
             name = part if part in exact else by_lower.get(part.lower())
             if name is None:
                 return None
-            place = place / name
+            folder, place = place, place / name
+        self._found.setdefault(folder, set()).add(place.name)
         return place
+
+    def count_unasked(self, reader: CorpusReader) -> None:
+        """Count among what is left out the photographs beside those that were found."""
+        names = [
+            folder.relative_to(self.root) / name
+            for folder, found in sorted(self._found.items())
+            for name in sorted(self._folders[folder][0] - found)
+            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+        ]
+        if names:
+            reader.left_out[f"photographs that no list names, first {names[0]}"] += len(names)
 
     def _list(self, folder: Path) -> tuple[set[str], dict[str, str]]:
         if folder not in self._folders:

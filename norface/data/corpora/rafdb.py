@@ -91,15 +91,15 @@ or ROOT/                                       a copy with one folder a class, 1
             if found is None:
                 self.report(place, f"'{name}' is neither train_NUMBER nor test_NUMBER")
                 continue
+            split, stem = found[1].lower(), f"{found[1]}_{found[2]}"
+            picture = f"{stem}_aligned.jpg" if aligned else f"{stem}.jpg"
+            path = finder.find(picture)
             if code not in EMOTION_CODES:
                 self.report(place, f"the label of {name} is {code!r}; valid: 1..7")
                 continue
-            split, stem = found[1].lower(), f"{found[1]}_{found[2]}"
             if (first := lines.setdefault(stem.lower(), number)) != number:
                 self.report(place, f"{name} comes twice; first on line {first}")
                 continue
-            picture = f"{stem}_aligned.jpg" if aligned else f"{stem}.jpg"
-            path = finder.find(picture)
             if path is None:
                 self.report(place, f"its picture {images / picture} is missing")
                 continue
@@ -116,6 +116,7 @@ or ROOT/                                       a copy with one folder a class, 1
                 split=split,
                 region=None if box is None else self._read_box(box),
             )
+        finder.count_unasked(self)
 
     def _read_box(self, path: Path) -> tuple[float, float, float, float] | None:
         """Left, top, right, bottom in pixels; reported and None where the file holds no box."""
