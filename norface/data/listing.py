@@ -24,8 +24,8 @@ def walk_files(root: Path, *, skip: Callable[[Path], None] | None = None) -> Ite
     for folder, folders, names in os.walk(root, onerror=refuse):
         for name in names:
             yield Path(folder, name)
-        for name in folders if skip is not None else ():
-            if (link := Path(folder, name)).is_symlink():
+        for link in (Path(folder, name) for name in folders):
+            if skip is not None and link.is_symlink():
                 skip(link)
 
 
