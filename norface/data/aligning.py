@@ -24,6 +24,9 @@ LEAST_OVERLAP = 0.1
 """A face and the region that the labels are about are the same from this overlap on (intersection
 over union). Corpora and detectors draw their boxes differently: forehead and ears in, or out."""
 
+MOST_ROLL_DEG = 60
+"A face that leans more is noted: seldom it is one, and mostly it was taken for upside down."
+
 Box = tuple[float, float, float, float]
 "Left, top, right, bottom in pixels."
 
@@ -73,6 +76,8 @@ def align_record(record: FaceRecord, config: PreparationConfig, detector: FaceDe
                 f" {config.least_eye_distance:.0f}"
             )
         notes = [others] if others else []
+        if abs(face.roll_deg) > MOST_ROLL_DEG:
+            notes.append(f"turned by {face.roll_deg:.0f} degrees in the photograph")
         enlarged = TEMPLATE_EYES * config.side / face.eye_distance
         if enlarged > 2:
             notes.append(f"enlarged {enlarged:.1f} times")

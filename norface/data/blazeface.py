@@ -4,7 +4,9 @@ BlazeFace sees 128x128 pixels and upright faces. So the whole photograph is look
 only where that finds nothing, turned views and then overlapping parts of it. Every proposal is
 looked at from four sides, because upside down it also resembles a face; the best is cut out upright
 and given to the mesh, whose eye line and extent cut it out again until the line stays
-put: that makes the five points independent of where and how the proposal lay.
+put: that makes the five points independent of where and how the proposal lay. Where two sides that
+contradict each other score nearly alike, the mesh looks at all of them, and what most of them end
+in is the face: from the wrong side, the mesh mostly turns back to the right one.
 """
 
 from __future__ import annotations
@@ -32,6 +34,10 @@ from norface.models.mediapipe import (
 
 PROPOSAL_SCORE = 0.5
 "Proposals below are dropped."
+CLOSE = 0.05
+"Scores that differ by less do not tell which side of a face is up."
+SAME_WAY_DEG = 60
+"Two faces whose eye lines differ by less are one way up."
 OVERLAP = 0.3
 "Two faces whose boxes overlap by more (intersection over union) are one."
 ROI_SCALE = 1.5
@@ -73,19 +79,8 @@ class MediaPipeDetector(FaceDetector):
     def _propose(
         self, crops: list[np.ndarray], views: list[np.ndarray]
     ) -> list[tuple[float, np.ndarray]]:
-        """Squares (4 corners, upright in the face's own frame) with their scores, best first.
-
-        A view is the matrix photograph => crop (128, 128, 3).
-        """
-        found = []
-        seen = self.proposer(to_image(np.stack(crops)))
-        for view, scores, faces in zip(views, *seen, strict=True):
-            back = invert_matrix(view)
-            for number in (scores > PROPOSAL_SCORE).nonzero().flatten().tolist():
-                centre, size, right_eye, left_eye = faces[number, :8].reshape(4, 2).numpy()
-                line = left_eye - right_eye
-                square = _square(centre, float(size.max()), line) - 0.5
-                found.append((float(scores[number]), move_points(back, square)))
+        """Squares (4 corners, upright in the face's own frame) with their scores, best first."""
+        found = [one for seen in self._look(crops, views) for one in seen]
         # Equal scores keep the order of views and anchors, so the result is always the same.
         found.sort(key=lambda pair: -pair[0])
         kept: list[tuple[float, np.ndarray]] = []
@@ -93,6 +88,25 @@ class MediaPipeDetector(FaceDetector):
             if all(box_overlap(_box(square), _box(other)) < OVERLAP for _, other in kept):
                 kept.append((score, square))
         return kept
+
+    def _look(
+        self, crops: list[np.ndarray], views: list[np.ndarray]
+    ) -> list[list[tuple[float, np.ndarray]]]:
+        """Scores and squares of what each view shows, best first, one face many times.
+
+        A view is the matrix photograph => crop (128, 128, 3).
+        """
+        found = []
+        seen = self.proposer(to_image(np.stack(crops)))
+        for view, scores, faces in zip(views, *seen, strict=True):
+            back, here = invert_matrix(view), []
+            for number in (scores > PROPOSAL_SCORE).nonzero().flatten().tolist():
+                centre, size, right_eye, left_eye = faces[number, :8].reshape(4, 2).numpy()
+                line = left_eye - right_eye
+                square = _square(centre, float(size.max()), line) - 0.5
+                here.append((float(scores[number]), move_points(back, square)))
+            found.append(sorted(here, key=lambda pair: -pair[0]))
+        return found
 
     def _turn_upright(
         self, pixels: np.ndarray, score: float, square: np.ndarray
@@ -104,10 +118,35 @@ class MediaPipeDetector(FaceDetector):
         )
         crops = [np.rot90(crop, quarter) for quarter in range(4)]
         views = [_frame(np.roll(around, -quarter, 0), BlazeFace.SIDE) for quarter in range(4)]
-        for other, turned in self._propose(crops, views):
-            if box_overlap(_box(turned), _box(square)) > OVERLAP:
-                return other, turned
-        return score, square
+        sides = [
+            next((one for one in seen if box_overlap(_box(one[1]), _box(square)) > OVERLAP), None)
+            for seen in self._look(crops, views)
+        ]
+        found = sorted((one for one in sides if one is not None), key=lambda pair: -pair[0])
+        if not found:
+            return score, square
+        best = found[0]
+        close = [one for one in found if best[0] - one[0] < CLOSE]
+        if all(_same_way(best[1][1] - best[1][0], other[1] - other[0]) for _, other in close):
+            return best
+        return self._most_agreed(pixels, found)
+
+    def _most_agreed(
+        self, pixels: np.ndarray, found: list[tuple[float, np.ndarray]]
+    ) -> tuple[float, np.ndarray]:
+        """Of proposals for one place, best first, the first whose eye line by the mesh most of them
+        agree with, weighed by their scores."""
+        ends = [self._refine(pixels, *one) for one in found]
+        lines = [None if end is None else end.five_points[1] - end.five_points[0] for end in ends]
+        votes = [
+            sum(
+                score
+                for (score, _), other in zip(found, lines, strict=True)
+                if line is not None and other is not None and _same_way(line, other)
+            )
+            for line in lines
+        ]
+        return found[int(np.argmax(votes))]
 
     def find_points(self, pixels: np.ndarray, square: np.ndarray) -> tuple[np.ndarray, float]:
         """Mesh points (478, 2) of the face in a square (its corners, pixels), and presence 0..1."""
@@ -203,6 +242,10 @@ def _angle_deg(line: np.ndarray, other: np.ndarray) -> float:
     """Angle from `other` to `line`, -180..180 degrees."""
     cross = other[0] * line[1] - other[1] * line[0]
     return float(np.rad2deg(np.arctan2(cross, other @ line)))
+
+
+def _same_way(line: np.ndarray, other: np.ndarray) -> bool:
+    return abs(_angle_deg(line, other)) < SAME_WAY_DEG
 
 
 def _box(points: np.ndarray) -> tuple[float, float, float, float]:

@@ -42,6 +42,12 @@ class Detection:
         """Distance between the eyes, in pixels."""
         return float(np.linalg.norm(self.five_points[1] - self.five_points[0]))
 
+    @property
+    def roll_deg(self) -> float:
+        """How far the face leans in the photograph, clockwise, -180..180 degrees."""
+        across, down = self.five_points[1] - self.five_points[0]
+        return float(np.rad2deg(np.arctan2(down, across)))
+
 
 def box_overlap(first: tuple[float, ...], second: tuple[float, ...]) -> float:
     """Intersection over union, 0..1, of two boxes (left, top, right, bottom)."""

@@ -65,6 +65,16 @@ def test_photographs_become_aligned_shards_with_subjects_from_folders(photos, tm
     assert "3 of 3 faces" in capsys.readouterr().out
 
 
+def test_faces_that_lean_far_are_noted_since_few_people_stand_on_their_heads(photos, tmp_path):
+    # The fixture turns photographs by 70 and 100 degrees against the clock; 3 are the face's own.
+    Image.open(photos / "ben.jpg").rotate(-70).save(photos / "upright.png")
+    assert prepare(photos, tmp_path / "out") == 0
+    notes = read_list(tmp_path / "out" / "notes.csv")
+    assert set(notes) == {"1.jpg", "2.png", "ben.jpg"}
+    words = notes["ben.jpg"]["note"].split()
+    assert words[:2] == ["turned", "by"] and float(words[2]) == pytest.approx(-67, abs=4)
+
+
 @pytest.mark.slow
 def test_the_number_of_processes_does_not_change_a_byte(photos, tmp_path):
     (photos / "broken.jpg").write_text("no picture")

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from norface.data import blazeface
 from norface.data.alignment import align_face, move_points, template_points
 from norface.data.detection import (
     DetectorChoice,
@@ -65,6 +66,23 @@ def test_a_turned_face_comes_out_upright_within_three_degrees(detector, portrait
     assert np.linalg.norm(found[0].five_points - truth, axis=1)[:2].max() < 0.04 * face.eye_distance
     angles = [np.rad2deg(np.arctan2(*(p[1] - p[0])[::-1])) for p in (found[0].five_points, truth)]
     assert abs((angles[0] - angles[1] + 180) % 360 - 180) < 3
+
+
+@needs_networks
+@pytest.mark.parametrize("turn_deg", [0, 90, 135, 180, -100])
+def test_where_scores_do_not_tell_the_mesh_says_which_side_is_up(
+    detector, portrait, face, monkeypatch, turn_deg
+):
+    # Every proposal counts as close to the best one, so that the mesh is asked.
+    monkeypatch.setattr(blazeface, "CLOSE", 2.0)
+    asked = []
+    agree = detector._most_agreed
+    monkeypatch.setattr(detector, "_most_agreed", lambda *a: asked.append(1) or agree(*a))
+    turned, _ = place(portrait, turn_deg=turn_deg)
+    found = detector.find_faces(turned)[0]
+    # cv2 turns against the clock.
+    expected = (face.roll_deg - turn_deg + 180) % 360 - 180
+    assert asked and abs((found.roll_deg - expected + 180) % 360 - 180) < 3
 
 
 @needs_networks
