@@ -14,7 +14,10 @@ import numpy as np
 
 from norface.data.open_files import LastOpened, state_of
 from norface.errors import CorpusError
-from norface.images import decode_photo
+from norface.images import MAX_PIXELS, decode_photo
+
+MOST_BYTES = 3 * MAX_PIXELS
+"A member that is larger is no photograph: the largest one has that many bytes without compression."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +31,14 @@ class ZippedPicture:
     def read(self) -> np.ndarray:
         """Pixels (H, W, 3), uint8, RGB.
 
-        Raises CorpusError for a missing or damaged archive or picture.
+        Raises CorpusError for a missing or damaged archive or picture, and for a member that would
+        unpack to more than MOST_BYTES.
         """
         try:
-            data = _reading.at(self.path).read(self.member)
+            archive = _reading.at(self.path)
+            if (size := archive.getinfo(self.member).file_size) > MOST_BYTES:
+                raise CorpusError(f"{self}: unpacks to {size / 1e6:.0f} MB, no photograph; refused")
+            data = archive.read(self.member)
         except KeyError:
             raise CorpusError(f"{self}: is not in the archive") from None
         except (zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:

@@ -8,6 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from norface.data import archives
 from norface.data.archives import ZippedPicture, list_members
 from norface.data.records import StoredPicture
 from norface.errors import CorpusError
@@ -48,6 +49,18 @@ def test_processes_read_on_their_own_while_this_one_reads_too(archive, method):
         futures = [pool.submit(pictures[n].read) for n in [0, 1, 2, 3, 4, 5] * 3]
         assert [number_of(one.read()) for one in pictures] == list(range(6))
         assert [number_of(one.result()) for one in futures] == list(range(6)) * 3
+
+
+def test_a_member_that_would_fill_the_memory_is_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MOST_BYTES", 3_000_000)
+    with zipfile.ZipFile(tmp_path / "F001.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("F001/T1/0.jpg", bytes(3_000_001))
+        file.writestr("F001/T1/1.jpg", bytes(3_000_000))
+    assert (tmp_path / "F001.zip").stat().st_size < 10_000
+    with pytest.raises(CorpusError, match="F001/T1/0.jpg: unpacks to 3 MB, no photograph; refused"):
+        ZippedPicture(tmp_path / "F001.zip", "F001/T1/0.jpg").read()
+    with pytest.raises(CorpusError, match="not a picture in a known format"):
+        ZippedPicture(tmp_path / "F001.zip", "F001/T1/1.jpg").read()
 
 
 def test_what_cannot_be_read_is_said_by_name(tmp_path, archive):
