@@ -20,6 +20,7 @@ import numpy as np
 
 from norface.data.open_files import LastOpened, state_of
 from norface.errors import CorpusError
+from norface.images import MAX_PIXELS
 
 SUFFIXES = (".avi", ".mp4", ".mkv", ".mov", ".wmv")
 "File names that count as videos, in any case of letters."
@@ -107,6 +108,13 @@ def _open(path: Path) -> cv2.VideoCapture:
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     if not capture.isOpened():
         raise CorpusError(f"{path}: not a video in a known format, or damaged; copy it again")
+    sides = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+    width, height = (int(capture.get(side)) for side in sides)
+    if width * height > MAX_PIXELS:
+        capture.release()
+        raise CorpusError(
+            f"{path}: pictures of {width}x{height} are more than 100 megapixels; refused"
+        )
     return capture
 
 

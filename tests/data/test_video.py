@@ -92,6 +92,18 @@ def test_processes_read_on_their_own_while_this_one_reads_too(film, method):
     assert number_shown(VideoFrame(film, 6).read()) == 6
 
 
+def test_a_film_of_too_large_pictures_is_refused_before_one_is_decoded(film, monkeypatch):
+    height, width = VideoFrame(film, 0).read().shape[:2]
+    other = film.with_name("other.avi")
+    other.write_bytes(film.read_bytes())
+    monkeypatch.setattr(video, "MAX_PIXELS", width * height)
+    assert count_frames(film) == 20
+    monkeypatch.setattr(video, "MAX_PIXELS", width * height - 1)
+    for read in (lambda: count_frames(other), VideoFrame(other, 0).read):
+        with pytest.raises(CorpusError, match=f"other.avi: pictures of {width}x{height} are more"):
+            read()
+
+
 def test_a_missing_file_a_text_and_an_empty_file_are_refused_by_name(tmp_path):
     (tmp_path / "text.avi").write_text("I am a text")
     (tmp_path / "empty.avi").write_bytes(b"")
