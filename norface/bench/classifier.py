@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from norface.bench.rates import time_in_turns
+from norface.bench.rates import PRODUCT, time_in_turns
 from norface.config import Config
 from norface.losses.classification import detection_loss, router_losses
 from norface.models.classifier import Classifier, ClassifierConfig
@@ -13,8 +13,6 @@ from norface.training.stages.cla_cost import count_operations
 GOAL = 0.75
 UNITS = 12
 "Outputs, as many as BP4D has units."
-PRODUCT = (2048, 768, 3072)
-"Rows, width and hidden width of the product that stands for the matmul rate: ViT-B's."
 
 
 class ClassifierRate(Config):

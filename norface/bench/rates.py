@@ -9,6 +9,8 @@ import torch
 
 LARGE = 64 * 2**20
 "Floats that no cache holds: 256 MB."
+PRODUCT = (2048, 768, 3072)
+"Rows, width and hidden width of the product that stands for the matmul rate: ViT-B's."
 
 
 def time_in_turns(

@@ -1,4 +1,4 @@
-"""Speed and memory on this machine: of reading, tracking, training and F_cla; the renderer.
+"""Speed and memory on this machine: of reading, tracking, training, F_nor, F_cla; the renderer.
 
   loading   decode, flip, to tensor from shards, against torchvision's ImageFolder with the same
             pictures and workers; memory over an epoch
@@ -10,6 +10,8 @@
   moe       the MoE block at batches of 256 and 16 against the bare matrix products of the chosen
             experts, memory bandwidth, and a plain loop
   classifier  useful operations of a training step of F_cla as a share of the matmul rate
+  normalizer  useful operations of a training step of F_nor with critics of the paper's sizes as a
+            share of the matmul rate in fp32 and bf16; the critics' part of it; memory
   start     seconds from `norface train nor` (small) to its first step
   saving    what checkpoints cost a small training, in percent of its time
   traffic   bytes that a step of the full-size stages sends and holds on 8, 64, 512 GPUs, on paper
@@ -27,6 +29,7 @@ Example:
   norface bench renderer --subjects 40 --frames 40
   norface bench moe --rounds 15
   norface bench classifier --batch 8 --side 256
+  norface bench normalizer --rounds 2 --json
   norface bench scaling --rounds 5
 """
 
@@ -60,7 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=2, help="of loading (default: 2)")
     parser.add_argument("--rounds", type=int, default=3, help="turns (default: 3)")
     parser.add_argument(
-        "--batch", type=int, help="of loading (default: 64), of the classifier (default: 8)"
+        "--batch",
+        type=int,
+        help="of loading (default: 64), of classifier and normalizer (default: 8)",
     )
     parser.add_argument(
         "--pictures", type=int, default=2000, help="of loading, preparation 50th (default: 2000)"
@@ -180,6 +185,19 @@ def run_classifier(args: argparse.Namespace, _: Path) -> dict[str, Result]:
     return {"classifier": rate}
 
 
+def run_normalizer(args: argparse.Namespace, place: Path) -> dict[str, Result]:
+    """A training step of F_nor with ViT-B/16, in both precisions."""
+    from norface.bench.normalizer import GOALS, bench_normalizer
+
+    batch, side = args.batch or 8, args.side
+    return {
+        precision: bench_normalizer(
+            place, precision=precision, batch=batch, side=side, rounds=args.rounds
+        )
+        for precision in GOALS
+    }
+
+
 def run_start(args: argparse.Namespace, place: Path) -> dict[str, Result]:
     """A training up to its first step."""
     from norface.bench.starting import bench_start
@@ -216,6 +234,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace, Path], dict[str, Result]]] = {
     "renderer": run_renderer,
     "moe": run_moe,
     "classifier": run_classifier,
+    "normalizer": run_normalizer,
     "start": run_start,
     "saving": run_saving,
     "scaling": run_scaling,

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,7 +83,8 @@ class CriticChoice(Config):
 
 
 class CriticsConfig(Config):
-    """The judges of F_nor. null = none of that kind; then the weight of its loss must be null."""
+    """The judges of F_nor. null = none of that kind; then its loss must be null. Where a loss is
+    null, its critic is not loaded."""
 
     identity: CriticChoice | None = None
     "E_id of eq. 7: who it is."
@@ -141,27 +142,43 @@ class Critic(nn.Module):
         return super().train(False)
 
 
-def build_critics(config: CriticsConfig, device: torch.device | str = "cpu") -> dict[str, Critic]:
-    """The configured critics by kind, frozen, on `device`.
+def build_critics(
+    config: CriticsConfig, device: torch.device | str = "cpu", kinds: Collection[str] = KINDS
+) -> dict[str, Critic]:
+    """The configured critics by kind, frozen, on `device`; of these `kinds` only.
 
-    Raises ConfigError for a source that has no critic of that kind, WeightsError for missing files.
+    Raises ConfigError for a source that has no critic of that kind or whose licence nobody said
+    yes to, and WeightsError for files that are missing or wrong, which names all of them.
     """
     parts: dict[Any, Any] = {}
     critics: dict[str, Critic] = {}
+    problems: dict[str, list[str]] = {}
     for kind in KINDS:
         choice: CriticChoice | None = getattr(config, kind)
-        if choice is None:
+        if choice is None or kind not in kinds:
             continue
-        if choice.architecture is not None and choice.source != "embedding":
-            raise ConfigError(
-                f"critics.{kind}.architecture: found '{choice.architecture}'; only source=embedding"
-                " takes one; set it to null"
-            )
-        critic = find_class(kind, choice.source).load(kind, choice, parts)
-        check_licence(kind, choice, critic.card)
-        check_numbers(kind, critic)
-        critics[kind] = critic.freeze().to(device)
+        try:
+            critics[kind] = load_critic(kind, choice, parts).to(device)
+        except WeightsError as error:
+            problems.setdefault(str(error), []).append(f"critics.{kind}")
+    if problems:
+        # What several critics lack alike is told once.
+        told = (f"{', '.join(names)}: {problem}" for problem, names in problems.items())
+        raise WeightsError(" | ".join(told))
     return critics
+
+
+def load_critic(kind: str, choice: CriticChoice, parts: dict[Any, Any]) -> Critic:
+    """One critic, frozen; see `build_critics`. `parts`: see Critic.load."""
+    if choice.architecture is not None and choice.source != "embedding":
+        raise ConfigError(
+            f"critics.{kind}.architecture: found '{choice.architecture}'; only source=embedding"
+            " takes one; set it to null"
+        )
+    critic = find_class(kind, choice.source).load(kind, choice, parts)
+    check_licence(kind, choice, critic.card)
+    check_numbers(critic)
+    return critic.freeze()
 
 
 def check_licence(kind: str, choice: CriticChoice, card: Card) -> None:
@@ -173,13 +190,13 @@ def check_licence(kind: str, choice: CriticChoice, card: Card) -> None:
         )
 
 
-def check_numbers(kind: str, critic: Critic) -> None:
+def check_numbers(critic: Critic) -> None:
     """Raises WeightsError when a weight is NaN or infinite."""
     for name, tensor in critic.state_dict().items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise WeightsError(
-                f"critics.{kind}: tensor {name} of {critic.card.name} holds values that are not"
-                " finite; get the file again"
+                f"tensor {name} of {critic.card.name} holds values that are not finite; get the"
+                " file again"
             )
 
 

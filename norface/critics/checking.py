@@ -88,7 +88,7 @@ def check_critics(
 
     `side`: of the pictures shown. `pictures`: how many of the shards, spread evenly over them.
     """
-    chosen = [kind for kind in KINDS if getattr(config.critics, kind) is not None]
+    chosen = list_chosen(config)
     if not chosen:
         raise ConfigError(
             "critics: none is configured; set for example critics.identity.source (`norface critics"
@@ -97,6 +97,12 @@ def check_critics(
     real = read_pictures(config.data.shards, pictures, side).to(device)
     faces = render_faces(side).to(device)
     return [check_critic(config.critics, kind, faces, real) for kind in chosen]
+
+
+def list_chosen(config: CheckConfig) -> list[str]:
+    """Kinds of the critics that a training would load: configured, and not of a loss of null."""
+    asked = KINDS if config.losses is None else config.losses.judges
+    return [kind for kind in KINDS if kind in asked and getattr(config.critics, kind) is not None]
 
 
 def find_unjudged(config: CheckConfig) -> list[str]:

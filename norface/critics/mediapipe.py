@@ -63,7 +63,7 @@ class MediapipeCritic(Critic):
         """Raises WeightsError where there is no .task file or it is another one than promised."""
         path = find_task_file(choice.weights)
         if path is None:
-            raise WeightsError(f"critics.{kind}: no weights of MediaPipe's networks; {HOW_TO_GET}")
+            raise WeightsError(f"no weights of MediaPipe's networks; {HOW_TO_GET}")
         digest = file_sha256(path)
         if choice.sha256 not in (None, digest):
             raise WeightsError(

@@ -56,7 +56,7 @@ def check_set(folder: Path) -> str:
 
 def check_critics(config: DoctorConfig) -> Iterator[Finding]:
     """Load and ask every critic, as `norface critics check` does."""
-    from norface.critics.checking import CheckConfig, find_unjudged
+    from norface.critics.checking import CheckConfig, find_unjudged, list_chosen
     from norface.critics.checking import check_critics as ask_critics
 
     assert config.critics is not None
@@ -64,7 +64,7 @@ def check_critics(config: DoctorConfig) -> Iterator[Finding]:
     problem = look("critics", lambda: "; ".join(find_unjudged(wanted)))
     if problem.state != "skipped":
         yield problem.model_copy(update={"state": "failed"})
-    if not any(choice is not None for choice in dict(config.critics).values()):
+    if not list_chosen(wanted):
         return
     for one in ask_critics(wanted):
         name = f"{one.kind} ({one.card.name if one.card else one.source})"

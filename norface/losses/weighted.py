@@ -67,6 +67,11 @@ class LossWeights(Config):
         """Terms with a weight above 0."""
         return [term for term in self.present if getattr(self, term) > 0]
 
+    @property
+    def judges(self) -> list[str]:
+        """Kinds of critics that the terms present ask."""
+        return [CRITIC_OF[term] for term in self.present if term in CRITIC_OF]
+
 
 def weighted_sum(losses: Mapping[str, torch.Tensor], weights: LossWeights) -> torch.Tensor:
     """Eq. 3: the sum of weight x loss over the terms of `losses` that are trained on (a scalar)."""

@@ -30,9 +30,12 @@ class Cost:
     "Of the backward pass, what `gradient_checkpointing` computes again included."
 
 
-def measure_cost(name: str, network: nn.Module, *shapes: Sequence[int]) -> Cost:
+def measure_cost(
+    name: str, network: nn.Module, *shapes: Sequence[int], into_inputs: bool = True
+) -> Cost:
     """Cost of `network` on inputs of these shapes, without their batch, float32.
 
+    `into_inputs`: whether the backward pass goes on into them, as it does within a larger network.
     Everything happens on torch's `meta` device: no memory, no work. The network stays as it is.
     """
     counted = CountedPasses(network)
@@ -40,7 +43,9 @@ def measure_cost(name: str, network: nn.Module, *shapes: Sequence[int]) -> Cost:
         key: torch.empty_like(tensor, device="meta").requires_grad_(tensor.requires_grad)
         for key, tensor in [*counted.named_parameters(), *counted.named_buffers()]
     }
-    inputs = tuple(torch.empty(1, *shape, device="meta", requires_grad=True) for shape in shapes)
+    inputs = tuple(
+        torch.empty(1, *shape, device="meta", requires_grad=into_inputs) for shape in shapes
+    )
     forward, backward = functional_call(counted, placed, inputs)
     numbers = [parameter.numel() for parameter in network.parameters()]
     trained = [p.numel() for p in network.parameters() if p.requires_grad]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from norface.critics.base import KINDS, build_critics
+from norface.critics.base import KINDS, Critic, build_critics
 from norface.data.normalized import TARGET_NAME, read_set
 from norface.data.pairing import PairDataset
 from norface.data.shards import ShardIndex
@@ -57,7 +57,10 @@ class NorStage(Stage):
 
     name = "nor"
 
-    def __init__(self, config: NorConfig, backend: Backend):
+    def __init__(
+        self, config: NorConfig, backend: Backend, critics: Mapping[str, Critic] | None = None
+    ):
+        """critics: to judge by in the place of the config's, on the backend's device."""
         self.config, self.backend = config, backend
         self.index = config.data.open()
         choices = (getattr(config.critics, kind) for kind in KINDS)
@@ -79,7 +82,8 @@ class NorStage(Stage):
             mixture=config.data.mix(self.index),
             companions=config.discriminator.condition == "pair",
         )
-        critics = build_critics(config.critics, backend.device)
+        if critics is None:
+            critics = build_critics(config.critics, backend.device, config.losses.judges)
         self.judging = Judging(critics, config.losses)
         self.balancer = Balancer(
             config.losses, lambda sizes: backend.all_reduce_sum(sizes) / backend.world_size

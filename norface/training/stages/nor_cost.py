@@ -29,15 +29,17 @@ def describe_cost(generator: Normalizer, discriminator: Discriminator) -> str:
 
 def count_operations(config: NorConfig) -> float:
     """Operations that one pair of faces needs: both passes of F_nor; both of D_res on a real and a
-    generated face; one forward and half a backward pass more, where D_res judges frozen.
+    generated face; both of D_res frozen, where it judges, back into the picture alone.
 
     What gradient checkpointing computes again is left out, as are the judges.
     """
     picture = (3, config.normalizer.side, config.normalizer.side)
     with torch.device("meta"):
-        whole = measure_cost("F_nor", Normalizer(config.normalizer), picture, picture)
-        judge = measure_cost("D_res", Discriminator(config.discriminator), picture, picture)
-    operations = float(whole.forward + whole.backward)
+        generator, judge = Normalizer(config.normalizer), Discriminator(config.discriminator)
+    whole = measure_cost("F_nor", generator, picture, picture, into_inputs=False)
+    operations = whole.forward + whole.backward
     if config.losses.adv is not None:
-        operations += 3 * judge.forward + 2.5 * judge.backward
-    return operations
+        trained = measure_cost("D_res", judge, picture, picture, into_inputs=False)
+        frozen = measure_cost("D_res", judge.requires_grad_(False), picture, picture)
+        operations += 2 * (trained.forward + trained.backward) + frozen.forward + frozen.backward
+    return float(operations)
