@@ -180,6 +180,7 @@ def finetune_config(
     if "MLFLOW_TRACKING_URI" not in os.environ:
         # Folds on several machines must not write one sqlite file at once.
         fixed["tracking"] = {"mlflow": False}
+    fixed["fold"] = None
     if fold is not None:
         names = ("folds", "train_corpora", "parts", "validation_share", "seed")
         fixed["fold"] = {**{name: getattr(data, name) for name in names}, "fold": fold}

@@ -14,7 +14,7 @@ fold fails the others go on, and the summary says which are missing. CONFIG:
     prepare:
       disfa: {corpus: disfa, root: /data/DISFA, out: shards/disfa, jobs: 16}
     pretrain: {config: configs/nor/pretrain.yaml, settings: {data.shards: [shards/celeba]}}
-    finetune: {config: configs/nor/pretrain.yaml, settings: {trainer.images: 400000}}
+    finetune: {config: configs/nor/finetune-disfa.yaml}
     normalize: {target_image: target.png, jobs: 8}
     crossval: {config: configs/cla/disfa.yaml, settings: {cla.data.shards: [shards/disfa]}}
     cluster: {pretrain: {nodes: 8}, finetune: {nodes: 2}}   # over --cluster, step by step

@@ -2,7 +2,8 @@
 
 Every part of the toolkit declares its settings as a subclass of `Config` beside the object that
 they build; each field is followed by its sentence. A run's yaml holds only the differences from the
-defaults, and `save_config` writes the resolved whole beside the run.
+defaults, and `save_config` writes the resolved whole beside the run. `like: OTHER.yaml` in a yaml
+takes over what another one says, by a path from its own folder; what stands beside it wins.
 
     class OptimizerConfig(Config):
         learning_rate: float = 1e-4
@@ -38,6 +39,9 @@ class Config(BaseModel):
 
 
 C = TypeVar("C", bound=Config)
+
+LIKE = "like"
+"Key of a yaml that names another one, whose values it takes over."
 
 
 def load_config(
@@ -98,8 +102,24 @@ def _refuse_twice(path: str | Path, text: str) -> None:
                 seen.add(str(key.value))
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a yaml file (an empty file is an empty mapping)."""
+def read_yaml(path: str | Path, through: Sequence[Path] = ()) -> dict[str, Any]:
+    """The mapping in a yaml file (an empty file is an empty mapping), with what it is `like`.
+
+    `through`: the files that led here. Raises ConfigError.
+    """
+    values = _read_mapping(path)
+    if LIKE not in values:
+        return values
+    other, through = values.pop(LIKE), (*through, Path(path).resolve())
+    if not isinstance(other, str):
+        raise ConfigError(f"{path}: '{LIKE}': found {other!r}; the path of another yaml is meant")
+    base = Path(path).parent / other
+    if base.resolve() in through:
+        raise ConfigError(f"{path}: '{LIKE}': {other} is in turn like this file; break the circle")
+    return merge(read_yaml(base, through), values)
+
+
+def _read_mapping(path: str | Path) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8")
         _refuse_twice(path, text)
@@ -117,6 +137,17 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected `key: value` lines, found a {type(values).__name__}")
     return values
+
+
+def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values with `changes` over them: mappings are merged, all else is replaced."""
+    merged = dict(values)
+    for key, value in changes.items():
+        inner = merged.get(key)
+        if isinstance(inner, Mapping) and isinstance(value, Mapping):
+            value = merge(inner, value)
+        merged[key] = value
+    return merged
 
 
 def save_config(config: Config, path: str | Path) -> None:

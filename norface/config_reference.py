@@ -36,7 +36,9 @@ INTRODUCTION = """\
 
 Generated from the code; every command below takes `-c FILE.yaml` with the differences from these
 defaults, and `key=value` words that win over it. Keys of an inner block are written with dots
-(`data.shards=[shards/bp4d]`). What is unknown is refused with the nearest name that there is.
+(`data.shards=[shards/bp4d]`). `like: OTHER.yaml` in a file takes over what another file says, by a
+path from its own folder; what stands beside it wins. What is unknown is refused with the nearest
+name that there is.
 """
 
 

@@ -209,6 +209,30 @@ def test_every_shipped_config_is_valid_for_what_its_folder_names(path):
     load_config(schema, path, given)
 
 
+def test_a_yaml_takes_over_what_it_is_like_and_wins_over_it(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "base.yaml").write_text("name: a\nseed: 3\ninner: {weight: 2, kind: l2}\n")
+    (tmp_path / "middle.yaml").write_text("like: far/base.yaml\nname: b\ntargets: [x]\n")
+    path = write(tmp_path, "like: middle.yaml\ntargets: [y, z]\ninner: {weight: 5}\n")
+    config = load_config(Outer, path, ["seed=4"])
+    assert config == Outer(name="b", seed=4, targets=["y", "z"], inner=Inner(weight=5, kind="l2"))
+    assert load_config(Outer, write(tmp_path, "like: middle.yaml\ninner: null\n")).inner is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("like: gone.yaml\n", "gone.yaml: no such config file"),
+        ("like: run.yaml\n", "run.yaml: 'like': run.yaml is in turn like this file"),
+        ("like: 3\n", "run.yaml: 'like': found 3; the path of another yaml is meant"),
+        ("like: other.yaml\nname: a\n", "run.yaml: 'seed': found -1"),
+    ],
+)
+def test_what_a_yaml_is_like_must_be_there_and_valid(tmp_path, text, said):
+    (tmp_path / "other.yaml").write_text("seed: -1\n")
+    assert said in message(Outer, write(tmp_path, text))
+
+
 @pytest.mark.parametrize("name", yaml.safe_load(SETTINGS.read_text()))
 def test_every_setting_of_the_papers_rows_is_one_of_a_cross_validation(name):
     from norface.evaluation.crossval_config import Setting

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from norface.config import flatten, load_config, read_yaml
+from norface.config import flatten, load_config, merge, read_yaml
 from norface.errors import ConfigError
 from norface.evaluation.crossval_config import CrossvalConfig, FoldTask, Setting, fold_config
 from norface.paper.config import ExperimentPlace, PaperConfig
@@ -94,14 +94,5 @@ def read_classifier(config: PaperConfig, experiment: str, place: ExperimentPlace
     """`cla` of the experiment's config, with the differences and the shards of its place."""
     path = place.config or config.configs / "cla" / f"{experiment}.yaml"
     base = load_config(CrossvalConfig, path).model_dump(exclude_unset=True)
-    cla = _merge(base["cla"], place.cla)
-    return _merge(cla, {"data": {"shards": place.shards}})
-
-
-def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(values)
-    for key, value in changes.items():
-        inner = merged.get(key)
-        both = isinstance(inner, dict) and isinstance(value, Mapping)
-        merged[key] = _merge(inner, value) if both else value  # type: ignore[arg-type]
-    return merged
+    cla = merge(base["cla"], place.cla)
+    return merge(cla, {"data": {"shards": place.shards}})

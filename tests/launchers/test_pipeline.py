@@ -93,6 +93,10 @@ def test_the_papers_protocol_fine_tunes_once_on_everybody(place):
             graph.files["crossval.yaml"].settings["norface"].normalized] == [
         ["runs/p/normalized/all/1/*/*", "runs/p/normalized/all/2/*/*"]
     ]  # fmt: skip
+    # Also where the config of the fine-tuning is that of a fold.
+    _, graph = build("crossval.settings={cla.data.shards: [shards], cla.data.protocol: paper}",
+                     "finetune.settings={fold.fold: test=part2}")  # fmt: skip
+    assert graph.files["finetune-1.yaml"].fold is None
 
 
 def test_steps_ask_for_what_they_can_use(place):
