@@ -53,6 +53,9 @@ def format_summary(summary: Mapping[str, Any]) -> str:
     rows = [
         ("faces nearer to the target than to their own person",
          f"{100 * summary['nearer_to_target']:.1f} %"),
+        ("source person recognised from the normalized face",
+         f"{100 * summary['source_rank1']:.1f} %  (chance {100 * summary['chance_rank1']:.1f} %,"
+         f" from the original {100 * summary['source_rank1_originals']:.1f} %)"),
         ("spread of yaw cut by", f"{100 * summary['yaw_spread_cut']:.1f} %"),
         ("action units: true against read from the normalized face",
          f"r = {summary['au_r']:.2f}  (from the true face {summary['au_r_truth']:.2f})"),

@@ -9,6 +9,7 @@ import torch
 
 from norface.data.labels import ACTION_UNITS, DETECTION_UNITS, unit_name
 from norface.data.shards import ShardIndex
+from norface.evaluation.identity_probe import probe_identity
 from norface.evaluation.normalization import (
     average_persons,
     intensity_correlation,
@@ -80,18 +81,29 @@ def read_yaw(network: FaceReader, pixels: np.ndarray) -> np.ndarray:
 
 
 def measure_looks(faces: Faces, target: np.ndarray) -> dict[str, float]:
-    """{"nearer_to_target", "yaw_spread_cut"}, by judges that no loss used; target (S, S, 3)."""
+    """{"nearer_to_target", "yaw_spread_cut", "source_rank1", "source_rank1_originals",
+    "chance_rank1"}, by judges that no loss used; target (S, S, 3).
+
+    source_rank1: how often a probe names the person behind a normalized picture
+    (norface.evaluation.identity_probe), beside the same of the originals and of guessing.
+    """
     identity, reader = (
         load_packaged("judge-identity.safetensors"),
         load_packaged("judge-reader.safetensors"),
     )
     assert isinstance(identity, IdentityNetwork) and isinstance(reader, FaceReader)
-    own = average_persons(embed(identity, faces.original), faces.person)
-    nearer = nearer_to_target(
-        embed(identity, faces.normalized), own, embed(identity, target[None])[0]
-    )
-    cut = spread_cut(read_yaw(reader, faces.original), read_yaw(reader, faces.normalized))
-    return {"nearer_to_target": nearer, "yaw_spread_cut": cut}
+    before, after = embed(identity, faces.original), embed(identity, faces.normalized)
+    own = average_persons(before, faces.person)
+    probe = probe_identity(after, faces.person)
+    return {
+        "nearer_to_target": nearer_to_target(after, own, embed(identity, target[None])[0]),
+        "yaw_spread_cut": spread_cut(
+            read_yaw(reader, faces.original), read_yaw(reader, faces.normalized)
+        ),
+        "source_rank1": float(np.nanmean(probe.rank1)),
+        "source_rank1_originals": float(np.nanmean(probe_identity(before, faces.person).rank1)),
+        "chance_rank1": probe.chance,
+    }
 
 
 def measure_expression(

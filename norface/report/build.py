@@ -123,6 +123,7 @@ def choose_figures(
     plain = lambda value: f"{value:.2f}"
     for name, label, show, note in (
         ("nearer_to_target", "Nearer to the target", percent, "of normalized faces, by identity"),
+        ("source_rank1", "Source person recognised", percent, describe_chance(summary)),
         ("yaw_spread_cut", "Yaw spread cut by", percent, "originals against normalized"),
         ("au_r", "AU correlation", plain, "true intensity against the normalized face"),
         ("error_ratio", "Error ratio", plain, "1 = the bare target, 0 = the true face"),
@@ -130,6 +131,13 @@ def choose_figures(
         if isinstance(summary.get(name), int | float):
             found.append(KeyFigure(label, show(summary[name]), note))
     return found
+
+
+def describe_chance(summary: Mapping[str, Any]) -> str:
+    """What recognising persons is to be compared with, as far as it was measured."""
+    parts = {"chance": "chance_rank1", "from the originals": "source_rank1_originals"}
+    known = {text: summary[name] for text, name in parts.items() if name in summary}
+    return ", ".join(f"{text} {100 * value:.1f} %" for text, value in known.items())
 
 
 def describe_crossval(name: str, result: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from norface.quickstart.measure import (
     choose_person,
     measure_error,
     measure_expression,
+    measure_looks,
     read_faces,
     target_parameters,
 )
@@ -99,6 +100,21 @@ def test_faces_come_in_the_order_of_the_originals(faces):
     assert len(faces.original) == len(faces.truth) == len(faces.person) == 96
     assert faces.intensity.shape == (96, 17) and not np.isnan(faces.intensity).any()
     assert list(faces.person[:8]) == [faces.person[0]] * 8
+
+
+def test_the_source_person_is_recognised_from_originals_and_not_from_the_target_alone(
+    people, faces
+):
+    index, key = people
+    target = index.read_pixels(index.row_of(key))
+    same = measure_looks(faces._replace(normalized=faces.original), target)
+    assert same["source_rank1"] == same["source_rank1_originals"] > 3 * same["chance_rank1"]
+    bare = faces._replace(normalized=np.broadcast_to(target, faces.truth.shape).copy())
+    found = measure_looks(bare, target)
+    # Twelve persons who all look alike are guessed.
+    assert found["chance_rank1"] == pytest.approx(1 / 12)
+    assert found["source_rank1"] == pytest.approx(1 / 12)
+    assert found["source_rank1_originals"] == same["source_rank1_originals"]
 
 
 def test_the_target_is_rendered_from_what_its_key_says(people):

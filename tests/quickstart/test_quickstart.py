@@ -20,6 +20,7 @@ SMALLEST = [
 ]  # fmt: skip
 FIGURES = {
     "wall_s", "peak_rss_gib", "subjects", "image_size", "nearer_to_target", "yaw_spread_cut",
+    "source_rank1", "source_rank1_originals", "chance_rank1",
     "au_r", "au_r_truth", "error_ratio", "f1_without", "f1_norface", "f1_truth",
     "f1_critic_features",
 }  # fmt: skip
