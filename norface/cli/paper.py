@@ -11,13 +11,15 @@ fold.
 
 Some pictures want more than a corpus: other target identities (Figures 4 and 9), other normalizers'
 pictures (5), the set of an F_nor without L_eye (6 and Table 10; for synthetic faces
-stand_in.normalizer_images trains both). `all` leaves out those whose data is not there.
+stand_in.normalizer_images trains them, and one without L_exp). `all` leaves out those whose data
+is not there.
 
 Example:
     norface paper table7 out=paper
     norface paper table7 experiments.bp4d.shards=[shards/bp4d] \
         experiments.bp4d.sets.norface='["normalized/{fold}/*/*"]' seeds=[0,1,2]
-    norface paper table10 name=small stand_in.normalizer_images=4000
+    norface paper table10 name=small stand_in.normalizer=synthetic-64-paper.yaml \
+        stand_in.normalizer_images=60000
     norface paper fig5 experiments.bp4d.shards=[shards/bp4d] \
         experiments.bp4d.others.PIRenderer=pirenderer/pictures
     norface paper all -c my-corpora.yaml train=false

@@ -21,8 +21,8 @@ class ExperimentPlace(Config):
     "Folders of shards with the original faces."
     sets: dict[str, list[Path | list[Path]]] = {}
     """Name => normalized sets, K of them: `norface` = of the paper's F_nor, `without_eye` = of one
-    that was trained without L_eye (losses.eye=null). {fold} stands for the fold's name, a part `*`
-    for the only folder there."""
+    that was trained without L_eye (losses.eye=null), `without_exp` without L_exp. {fold} stands for
+    the fold's name, a part `*` for the only folder there."""
     targets: dict[str, list[Path | list[Path]]] = {}
     """Target identity => the normalized set with it (Figures 4 and 9); any name of letters, digits,
     - and _."""
@@ -53,8 +53,11 @@ class StandInConfig(Config):
     targets: int = Field(3, ge=1)
     "Target identities of Figures 4 and 9."
     normalizer_images: int = Field(0, ge=0)
-    """Pictures that small F_nor train on, one with L_eye and one without (Table 10, Figure 6), from
-    configs/nor/synthetic-64.yaml; 0 = none: the true normalized faces stand for F_nor's."""
+    """Pictures that small F_nor train on, one with all losses, one without L_eye, one without L_exp
+    (Table 10, Figure 6); 0 = none: the true normalized faces stand for F_nor's."""
+    normalizer: Path = Path("synthetic-64.yaml")
+    """Their config in CONFIGS/nor. synthetic-64-paper.yaml has the paper's networks and self pairs
+    only, so that nothing but critics asks for the expression: the one that its ablations mean."""
     normalizer_subjects: int = Field(40, ge=1)
     "Persons that they train on, none of the folds."
     workers: int = Field(1, ge=1)

@@ -108,7 +108,9 @@ def make_place(
 
 def sketch_place(config: PaperConfig, task: str) -> ExperimentPlace:
     """The stand-in before it is rendered: which settings it will have."""
-    names = ("norface", "without_eye") if config.stand_in.normalizer_images else ("norface",)
+    from norface.paper.stand_in import ABLATIONS
+
+    names = list(ABLATIONS) if config.stand_in.normalizer_images else ["norface"]
     nowhere = Path("not-rendered")
     return make_place(config, task, nowhere, dict.fromkeys(names, nowhere), nowhere)
 

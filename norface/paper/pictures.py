@@ -52,13 +52,15 @@ def draw_fig5(config: PaperConfig) -> list[Path]:
 
 
 def draw_fig6(config: PaperConfig) -> list[Path]:
-    """OUT/fig6-EXPERIMENT.png: originals, F_nor without L_eye, F_nor with it."""
-    names = {"without_eye": "w/ L_exp", "norface": "w/ L_exp & L_eye"}
+    """OUT/fig6-EXPERIMENT.png: originals, F_nor without L_exp where there is one, without L_eye,
+    with both."""
+    names = {"without_exp": "w/ L_eye", "without_eye": "w/ L_exp", "norface": "w/ L_exp & L_eye"}
 
     def rows(faces: Faces) -> list[Row]:
         sets = faces.place.sets
-        found = faces.of({label: sets[name] for name, label in names.items() if name in sets})
-        return found if len(found) == len(names) else []
+        if not {"without_eye", "norface"} <= set(sets):
+            return []
+        return faces.of({label: sets[name] for name, label in names.items() if name in sets})
 
     needs = "the sets norface and without_eye (stand_in.normalizer_images for synthetic faces)"
     return _draw_each(config, 6, needs, rows)

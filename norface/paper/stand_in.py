@@ -21,6 +21,12 @@ TARGETS = "targets"
 "Folder of the true normalized faces' target."
 CLIP = 120
 "Faces of the target's clip."
+ABLATIONS: dict[str, tuple[str, ...]] = {
+    "norface": (),
+    "without_eye": ("eye",),
+    "without_exp": ("exp",),
+}
+"Set of a small F_nor => the losses that it was trained without."
 
 
 def write_stand_in(config: PaperConfig) -> tuple[Path, Path, Path]:
@@ -63,8 +69,7 @@ def write_candidates(config: PaperConfig, shards: Path) -> dict[str, Path]:
 
 
 def normalize_by_small(config: PaperConfig, shards: Path, name: str) -> dict[str, Path]:
-    """`norface` and `without_eye` => set of a small F_nor trained with and without L_eye, in the
-    folder `name` of the data."""
+    """Set of a small F_nor for each of ABLATIONS, in the folder `name` of the data."""
     from norface.config import read_yaml
     from norface.normalize import normalize_shards
     from norface.training.run import run_stage
@@ -82,17 +87,22 @@ def normalize_by_small(config: PaperConfig, shards: Path, name: str) -> dict[str
         clip_frames=CLIP, workers=size.workers,
     )  # fmt: skip
     target = choose_in_clip(ShardIndex.open(clip))
-    base = read_yaml(config.configs / "nor" / "synthetic-64.yaml")
+    base = read_yaml(config.configs / "nor" / size.normalizer)
+    # One picture of the target, or where the config learns a whole person all of that person's.
+    chosen = {"keys": [target]}
+    if "subjects" in base.get("target_pool", {}):
+        corpus, subject = ShardIndex.open(clip).persons[0]
+        chosen = {**base["target_pool"], "subjects": [f"{corpus}/{subject}"]}
     sets = {}
-    for setting, eye in (("norface", base["losses"]["eye"]), ("without_eye", None)):
+    for setting, absent in ABLATIONS.items():
         values = {
             **base,
             "name": f"{config.name}/nor/{setting}",
             "root": config.root,
             "data": {"shards": [faces, clip]},
-            "target_pool": {"keys": [target]},
+            "target_pool": chosen,
             "trainer": {**base["trainer"], "images": size.normalizer_images},
-            "losses": {**base["losses"], "eye": eye},
+            "losses": {**base["losses"], **dict.fromkeys(absent)},
             "tracking": config.tracking,
         }
         run = run_stage(NorStage, NorConfig.model_validate(values))

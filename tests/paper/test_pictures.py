@@ -65,6 +65,17 @@ def test_faces_are_drawn_from_what_is_there(workplace, name):
     assert read_photo(workplace / "out" / f"{name}-bp4d.png").std() > 20
 
 
+def test_figure_6_has_a_row_more_where_there_is_a_set_without_the_expression_loss(workplace):
+    words = ["paper", "fig6", "-c", str(workplace / "paper.yaml")]
+    heights = []
+    for out, more in (("two", []), ("three", ["without_exp"])):
+        given = [f"experiments.bp4d.sets.{name}=[{workplace / 'ID2'}]" for name in more]
+        assert main([*words, f"out={workplace / out}", *given]) == 0
+        heights.append(len(read_photo(workplace / out / "fig6-bp4d.png")))
+    # Inches a row, at 130 points an inch.
+    assert heights[1] - heights[0] == pytest.approx(1.05 * 130, abs=2)
+
+
 def test_faces_of_sets_of_single_folds_are_of_the_fold_that_tests_their_person(workplace):
     path = str(workplace / "paper.yaml")
     shards = workplace / "shards"
@@ -121,23 +132,32 @@ def test_others_join_by_key_and_lack_what_they_lack(workplace):
 
 
 @pytest.mark.slow
-def test_two_small_f_nor_differ_by_the_eyebrow_loss_alone(tmp_path):
+@pytest.mark.parametrize("normalizer", ["synthetic-64.yaml", "synthetic-64-paper.yaml"])
+def test_small_f_nor_differ_by_the_loss_that_they_lack_alone(tmp_path, normalizer):
     config = PaperConfig(
         root=tmp_path,
         configs=CONFIGS,
-        stand_in=StandInConfig(normalizer_images=16, normalizer_subjects=2),
+        stand_in=StandInConfig(
+            normalizer_images=16, normalizer_subjects=2, normalizer=Path(normalizer)
+        ),
         tracking={"mlflow": False},
     )
     shards = write_synthetic(tmp_path / "few", pool="folds", subjects=2, frames=2, side=64)
     sets = normalize_by_small(config, shards, "normalized")
+    assert list(sets) == ["norface", "without_eye", "without_exp"]
     runs = {name: yaml.safe_load((tmp_path / "paper" / "nor" / name / "config.yaml").read_text())
-            for name in ("norface", "without_eye")}  # fmt: skip
-    assert runs["norface"]["losses"].pop("eye") and not runs["without_eye"]["losses"].pop("eye")
-    for run in runs.values():
-        run.pop("name")
-    assert runs["norface"] == runs["without_eye"]
-    first, second = (ShardIndex.open(one).read_pixels(0).astype(int) for one in sets.values())
-    assert first.shape == (64, 64, 3) and (first != second).any()
+            for name in sets}  # fmt: skip
+    whole = runs["norface"]
+    for name, term in (("without_eye", "eye"), ("without_exp", "exp")):
+        assert whole["losses"][term] and runs[name]["losses"][term] is None
+        losses = {**runs[name]["losses"], term: whole["losses"][term]}
+        assert {**runs[name], "losses": losses, "name": whole["name"]} == whole
+    # The one person of the clip is the target of all of them.
+    named = whole["target_pool"]["keys"] or whole["target_pool"]["subjects"]
+    assert len(named) == 1 and named[0].startswith(("synthetic_S100000", "synthetic/S100000"))
+    faces = [ShardIndex.open(one).read_pixels(0).astype(int) for one in sets.values()]
+    assert faces[0].shape == (64, 64, 3)
+    assert all((faces[0] != other).any() for other in faces[1:])
 
 
 def test_the_user_study_stands_beside_a_measure_of_the_same_faces(tmp_path):
