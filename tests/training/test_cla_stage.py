@@ -123,26 +123,32 @@ def test_evaluate_predicts_for_a_run_folder(make_config, capsys):
     assert (folder / "predictions.parquet").exists()
 
 
+@pytest.mark.parametrize("protocol", ["strict", "paper"])
+@pytest.mark.parametrize(("task", "highest"), [("au", 1), ("intensity", 5), ("emotion", 1)])
 def test_neither_the_chosen_epoch_nor_a_score_depends_on_the_labels_of_test_subjects(
-    backend, make_config, tmp_path
+    task, highest, protocol, backend, make_config, tmp_path
 ):
     test = [subject for _, subject in ClaStage(make_config(), backend).fold.test]
     turned = write_corpus(tmp_path / "turned", flip_of=tuple(test))
-    common = ("epochs=4", "optimizer.learning_rate=0.01")
+    common = [f"task={task}", f"data.protocol={protocol}", "epochs=4"]
+    common += ["optimizer.learning_rate=0.01", f"losses.class_weights={task != 'intensity'}"]
     one, other = (
         make_config("name=one", *common),
         make_config("name=other", *common, f"data.shards=[{turned}]"),
     )
     folders = [run_stage(ClaStage, config) for config in (one, other)]
+    first, second = (load_file(folder / "classifier.safetensors") for folder in folders)
+    for name, weights in first.items():
+        assert torch.equal(weights, second[name]), name
     steps = [load_classifier(folder / "classifier.safetensors")[1] for folder in folders]
     assert steps[0]["chosen_step"] == steps[1]["chosen_step"]
-    first, second = (
+    tables = [
         read_predictions(predict_fold(config, folder))[0]
         for config, folder in zip((one, other), folders, strict=True)
-    )
-    np.testing.assert_array_equal(first["score"], second["score"])
+    ]
+    np.testing.assert_array_equal(tables[0]["score"], tables[1]["score"])
     # The labels that could have leaked are truly others.
-    np.testing.assert_array_equal(first["truth"], 1 - second["truth"])
+    np.testing.assert_array_equal(tables[0]["truth"], highest - tables[1]["truth"])
 
 
 class WatchedStage(ClaStage):
@@ -156,10 +162,12 @@ class WatchedStage(ClaStage):
         return losses
 
 
-def test_two_ranks_of_half_the_batch_have_the_loss_and_gradients_of_one(corpus, make_config):
+@pytest.mark.parametrize("task", ["au", "intensity", "emotion"])
+def test_two_ranks_of_half_the_batch_have_the_loss_and_gradients_of_one(task, corpus, make_config):
     # The first step is free of what Adam made of rounding; noise, augmentation, mixing are on.
-    common = [f"data.normalized=[{corpus / 'normalized'}]", "epochs=1", "mix.mixup=0.4"]
-    common += ["losses.importance=1", "losses.global_local=1"]
+    common = [f"task={task}", f"data.normalized=[{corpus / 'normalized'}]", "epochs=1"]
+    common += ["mix.mixup=0.4", "losses.importance=1", "losses.global_local=1"]
+    common += [f"losses.class_weights={task != 'intensity'}"]
     one = make_config("name=one", *common)
     two = make_config("name=two", *common, "trainer.batch_per_rank=4")
     finish(one, 1, stage=WatchedStage)
