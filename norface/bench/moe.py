@@ -3,11 +3,14 @@
 Both passes in fp32. At a large batch arithmetic bounds it: the limit is the time of the products of
 the chosen experts alone, 6 an expert (2 forward, 4 backward), all experts chosen equally often. At
 a small batch memory bounds it: the weights are read twice and their gradients are written once.
-Beside it stands a plain loop over experts that gathers its samples.
+Beside it stand a plain loop over experts that gathers its samples and, where it is installed, the
+block of st-moe-pytorch (no dependency of ours) around the same experts. That one has room for a
+share of the samples' choices and drops the others, so it multiplies less: not the same function.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -37,6 +40,10 @@ class MoERates(Config):
     "The block's time over that of moving the weights at the measured bandwidth."
     loop_over_block: float
     "Time of the plain loop over the block's: above 1 = the block is faster."
+    st_moe_over_block: float | None
+    "Time of st-moe-pytorch's block over this one's; null = it is not installed."
+    st_moe_room: float | None
+    "Share of all choices of an expert that st-moe-pytorch has room for; the rest is dropped."
     arithmetic_bound: bool
     "Whether arithmetic bounds it here, not memory: which of the two goals counts."
 
@@ -52,7 +59,16 @@ class MoERates(Config):
             f" {self.experts} experts, both passes: {1e3 * self.seconds:.1f} ms\n"
             f"  share of the matmul rate of the chosen experts: {share}\n"
             f"  times the time that moving the weights takes: {over}\n"
-            f"  a plain loop over gathered samples takes {self.loop_over_block:.2f} of its time"
+            f"  a plain loop over gathered samples takes {self.loop_over_block:.2f} of its time\n"
+            f"  st-moe-pytorch {self._describe_st_moe()}"
+        )
+
+    def _describe_st_moe(self) -> str:
+        if self.st_moe_over_block is None:
+            return "is not installed: left out (pip install st-moe-pytorch)"
+        return (
+            f"takes {self.st_moe_over_block:.2f} of its time, with room for {self.st_moe_room:.2f}"
+            " of the samples' choices: it drops the others, the block none"
         )
 
 
@@ -72,8 +88,14 @@ def bench_moe(
     x = torch.randn(batch, width, requires_grad=True)
     noise = torch.randn(batch, experts)
     large = torch.zeros(LARGE), torch.zeros(LARGE)
+    st_moe = build_st_moe(block, width, top_k)
+    others = {}
+    if st_moe is not None:
+        # The whole batch is one group of samples.
+        others["st_moe"] = lambda: step(st_moe, x, lambda: st_moe(x[None]).outputs)
     found = time_in_turns(
         {
+            **others,
             "block": lambda: step(block, x, lambda: block(x, noise)[0]),
             "loop": lambda: step(block, x, lambda: loop_over_experts(block, x, noise)),
             "matmul": make_products(batch * top_k // experts, width, hidden, experts),
@@ -94,11 +116,44 @@ def bench_moe(
         of_matmul=round(median_ratio(found["matmul"], found["block"]), 3),
         over_bandwidth=round(median_ratio(found["block"], bandwidth_s), 3),
         loop_over_block=round(median_ratio(found["loop"], found["block"]), 3),
+        st_moe_over_block=(
+            round(median_ratio(found["st_moe"], found["block"]), 3) if st_moe is not None else None
+        ),
+        st_moe_room=round(count_room(st_moe, batch, top_k), 3) if st_moe is not None else None,
         arithmetic_bound=median_ratio(found["matmul"], bandwidth_s) > 1.5,
     )
 
 
-def step(block: MixtureOfExperts, x: torch.Tensor, forward: Callable[[], torch.Tensor]) -> None:
+def build_st_moe(block: MixtureOfExperts, width: int, top_k: int) -> torch.nn.Module | None:
+    """The block of st-moe-pytorch around copies of the same experts, its other settings as they
+    come, but that every chosen expert counts (threshold 0); None where it cannot be imported."""
+    try:
+        from st_moe_pytorch import MoE
+    except ImportError:
+        return None
+    experts = copy.deepcopy(block.experts)
+    made: torch.nn.Module = MoE(
+        dim=width,
+        num_experts=len(experts),
+        gating_top_n=top_k,
+        threshold_train=0.0,
+        experts=experts,
+        is_distributed=False,
+    )
+    return made
+
+
+def count_room(st_moe: torch.nn.Module, batch: int, top_k: int) -> float:
+    """Share of batch x top_k choices that fit into the experts of st-moe-pytorch, 0..1."""
+    x = torch.zeros(1, batch, st_moe.dim)
+    with torch.no_grad():
+        # (1, batch, experts, places)
+        dispatch = st_moe.gate(x)[0]
+    experts, places = dispatch.shape[-2:]
+    return min(1.0, float(experts * places / (batch * top_k)))
+
+
+def step(block: torch.nn.Module, x: torch.Tensor, forward: Callable[[], torch.Tensor]) -> None:
     """Both passes, with fresh gradients as in training."""
     block.zero_grad(set_to_none=True)
     x.grad = None

@@ -8,7 +8,7 @@
   renderer  synthetic faces seen by MediaPipe's networks, which were trained on people: are they
             found, and does each action unit show; pictures a second
   moe       the MoE block at batches of 256 and 16 against the bare matrix products of the chosen
-            experts, memory bandwidth, and a plain loop
+            experts, memory bandwidth, a plain loop, and st-moe-pytorch where it is installed
   classifier  useful operations of a training step of F_cla as a share of the matmul rate
   normalizer  useful operations of a training step of F_nor with critics of the paper's sizes as a
             share of the matmul rate in fp32 and bf16; the critics' part of it; memory
