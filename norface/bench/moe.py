@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -124,7 +125,7 @@ def bench_moe(
     )
 
 
-def build_st_moe(block: MixtureOfExperts, width: int, top_k: int) -> torch.nn.Module | None:
+def build_st_moe(block: MixtureOfExperts, width: int, top_k: int) -> Any | None:
     """The block of st-moe-pytorch around copies of the same experts, its other settings as they
     come, but that every chosen expert counts (threshold 0); None where it cannot be imported."""
     try:
@@ -132,7 +133,7 @@ def build_st_moe(block: MixtureOfExperts, width: int, top_k: int) -> torch.nn.Mo
     except ImportError:
         return None
     experts = copy.deepcopy(block.experts)
-    made: torch.nn.Module = MoE(
+    return MoE(
         dim=width,
         num_experts=len(experts),
         gating_top_n=top_k,
@@ -140,10 +141,9 @@ def build_st_moe(block: MixtureOfExperts, width: int, top_k: int) -> torch.nn.Mo
         experts=experts,
         is_distributed=False,
     )
-    return made
 
 
-def count_room(st_moe: torch.nn.Module, batch: int, top_k: int) -> float:
+def count_room(st_moe: Any, batch: int, top_k: int) -> float:
     """Share of batch x top_k choices that fit into the experts of st-moe-pytorch, 0..1."""
     x = torch.zeros(1, batch, st_moe.dim)
     with torch.no_grad():

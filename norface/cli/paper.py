@@ -6,6 +6,10 @@ that are not given synthetic faces stand in under their own name (stand_in.enabl
 Writes OUT/NAME.md, .csv, .tex and .png, and a run in MLflow; the numbers are those that
 ROOT/NAME/EXPERIMENT/crossval.json and the experiment's run in MLflow have.
 
+protocols=[strict,paper] measures every row by both and sets them side by side: strict = nobody
+whom a fold tests is seen by anything, the epoch is chosen on validation subjects; paper = F_nor may
+have seen everybody (its sets: experiments.NAME.paper_sets), F_cla takes its last epoch.
+
 {fold} in a path is the fold's name and * the only folder there: strict sets have one generator a
 fold.
 
@@ -18,6 +22,9 @@ Example:
     norface paper table7 out=paper
     norface paper table7 experiments.bp4d.shards=[shards/bp4d] \
         experiments.bp4d.sets.norface='["normalized/{fold}/*/*"]' seeds=[0,1,2]
+    norface paper table1 protocols=[strict,paper] experiments.bp4d.shards=[shards/bp4d] \
+        experiments.bp4d.sets.norface='["normalized/{fold}/*/*"]' \
+        experiments.bp4d.paper_sets.norface='["normalized/all/*/*"]'
     norface paper table10 name=small stand_in.normalizer=synthetic-64-paper.yaml \
         stand_in.normalizer_images=60000
     norface paper fig5 experiments.bp4d.shards=[shards/bp4d] \

@@ -29,6 +29,11 @@ FOLD_FILE = "fold.json"
 'What a fold took: {"seconds"}.'
 
 
+def is_predicted(config: CrossvalConfig, task: FoldTask) -> bool:
+    """Whether a fold's predictions are there: it is trained and tested."""
+    return (config.folder / task.name / PREDICTIONS_FILE).is_file()
+
+
 def read_folds(
     config: CrossvalConfig,
 ) -> tuple[dict[str, dict[str, list[pd.DataFrame]]], dict[str, list[float]], list[str]]:
@@ -44,7 +49,7 @@ def read_folds(
             for seed in config.seeds:
                 task = FoldTask(setting, seed, fold)
                 folder = config.folder / task.name
-                if not (folder / PREDICTIONS_FILE).exists():
+                if not is_predicted(config, task):
                     missing.append(task.name)
                     continue
                 folds.setdefault(fold, []).append(read_predictions(folder / PREDICTIONS_FILE)[0])

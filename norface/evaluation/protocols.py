@@ -27,6 +27,7 @@ from norface.evaluation.collecting import (
     FOLD_FILE,
     PREDICTIONS_FILE,
     collect,
+    is_predicted,
     log_result,
     record_fold,
 )
@@ -68,11 +69,7 @@ def cross_validate(config: CrossvalConfig) -> dict[str, Any]:
     tasks = list_tasks(config)
     check_sources(config, list_left(config, tasks))
     with open_crossval(config) as run:
-        if config.processes == 1:
-            for task in tasks:
-                train_fold(config, task, run.child_tracking())
-        else:
-            train_folds_at_once(config, tasks, run.child_tracking())
+        train_folds(config, tasks, run)
         result = collect(config)
         if "settings" in result:
             log_result(run, config, result)
@@ -164,12 +161,22 @@ def claim_run(config: CrossvalConfig, patience_s: float = 60) -> str:
 
 def list_left(config: CrossvalConfig, tasks: Sequence[FoldTask]) -> list[FoldTask]:
     """Those that are not predicted yet: only they still need their sets."""
-    return [task for task in tasks if not (config.folder / task.name / PREDICTIONS_FILE).exists()]
+    return [task for task in tasks if not is_predicted(config, task)]
 
 
 def count_ranks() -> int:
     """Ranks of this job."""
     return int(os.environ.get("WORLD_SIZE") or 1)
+
+
+def train_folds(config: CrossvalConfig, tasks: Sequence[FoldTask], run: Run) -> None:
+    """`train_fold` for all tasks, `config.processes` at once. `run` is that of the whole."""
+    tracking = run.child_tracking()
+    if config.processes > 1:
+        train_folds_at_once(config, tasks, tracking)
+        return
+    for task in tasks:
+        train_fold(config, task, tracking)
 
 
 def train_fold(config: CrossvalConfig, task: FoldTask, tracking: TrackingConfig) -> Path:

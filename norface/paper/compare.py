@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 from norface.config import Config, load_config
 from norface.errors import ConfigError
 from norface.evaluation.statistics import Interval
-from norface.paper.config import STAND_IN, PaperConfig
+from norface.paper.config import PaperConfig
 from norface.paper.experiments import (
+    STAND_INS,
     Outcome,
     list_stand_ins,
     run_experiment,
@@ -48,7 +50,7 @@ class TableSpec(Config):
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One method: the paper's numbers, ours, or both."""
+    """One method: the paper's numbers, ours by one protocol, or both."""
 
     row: str
     paper: dict[str, float]
@@ -65,6 +67,8 @@ class Line:
     "What our number is not, where the row's name says more than was measured."
     gain: Interval | None = None
     "What the setting `norface` has more than this one, on the same draws of persons."
+    protocol: str = ""
+    "Protocol of our number; '' = there is none of ours."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +84,16 @@ class Block:
     "What exactly we measured."
     reference: str = ""
     "The row that gains are of; empty = none of ours is norface."
+
+    @property
+    def protocols(self) -> list[str]:
+        """Protocols of our numbers; [''] where there are none."""
+        named = [line.protocol for line in self.lines if line.protocol]
+        return list(dict.fromkeys(named)) or [""]
+
+    def rows(self) -> list[list[Line]]:
+        """The lines of each row together: one a protocol."""
+        return [list(some) for _, some in itertools.groupby(self.lines, lambda line: line.row)]
 
     @property
     def digits(self) -> int:
@@ -123,6 +137,7 @@ class Comparison:
                         "high": high,
                         "difference": difference,
                         "setting": line.setting,
+                        "protocol": line.protocol,
                         "norface_minus": gain.get("value"),
                         "norface_minus_low": gain.get("low"),
                         "norface_minus_high": gain.get("high"),
@@ -146,14 +161,11 @@ def compare_table(config: PaperConfig, name: str) -> Comparison:
     unknown = set(spec.rows) - {row.row for row in published.rows}
     if unknown and published.name != "fig7":
         raise ConfigError(f"configs/paper/{name}.yaml: the paper has no row '{min(unknown)}'")
-    unknown_places = sorted(
-        place for place in config.experiments if not place.startswith(STAND_IN)
-        and place not in known_experiments()
-    )  # fmt: skip
+    known = [*known_experiments(), *STAND_INS]
+    unknown_places = sorted(place for place in config.experiments if place not in known)
     if unknown_places:
         raise ConfigError(
-            f"experiments: the paper has no '{unknown_places[0]}'; there are:"
-            f" {', '.join(known_experiments())}, and {STAND_IN} with its own name"
+            f"experiments: the paper has no '{unknown_places[0]}'; there are: {', '.join(known)}"
         )
     blocks = []
     for experiment in published.experiments:
@@ -189,8 +201,9 @@ def make_block(
     """The lines of one experiment and metric: the paper's rows, then rows that only we have."""
     rows = {row.row: row for row in published.of(experiment, metric)}
     lines = [
-        _make_line(name, rows.get(name), spec.rows.get(name), metric, outcome, spec.units)
+        line
         for name in [*rows, *(name for name in spec.rows if name not in rows)]
+        for line in _make_lines(name, rows.get(name), spec.rows.get(name), metric, outcome, spec)
     ]
     wide = any(row.units for row in published.rows)
     columns = list(dict.fromkeys(c for line in lines for c in (*line.paper, *line.ours)))
@@ -201,35 +214,58 @@ def make_block(
     return Block(experiment, metric, shown, lines, about, reference)
 
 
-def _make_line(
+def _make_lines(
     name: str,
     row: PublishedRow | None,
     setting: str | None,
     metric: str,
     outcome: Outcome | None,
-    units: list[str] | None,
-) -> Line:
+    spec: TableSpec,
+) -> list[Line]:
+    """A row of the table: one line, or one a protocol that was measured."""
     values = {} if row is None else row.values
     paper = {column: float(value) for column, value in values.items() if column != DELTA}
+    line = Line(name, paper, {}, setting=setting)
     if setting is None or outcome is None:
-        return Line(name, paper, {}, setting=setting)
+        return [line]
+    wanted = list(row.units) if row is not None else spec.units or []
+    references = outcome.variants(REFERENCE)
+    return [
+        _fill_line(
+            dataclasses.replace(line, setting=variant, protocol=protocol),
+            wanted, references[protocol], metric, outcome,
+        )
+        for protocol, variant in outcome.variants(setting).items()
+    ]  # fmt: skip
+
+
+def _fill_line(
+    line: Line, wanted: list[str], reference: str, metric: str, outcome: Outcome
+) -> Line:
+    """Our numbers of the line's setting, over the wanted units where we have only some of all."""
+    setting = line.setting
+    assert setting is not None
     remark = outcome.remarks.get(setting, "")
     if setting not in outcome.settings:
-        why = outcome.absent.get(setting, "not run")
-        return Line(name, paper, {}, setting=setting, why_absent=why, remark=remark)
+        return dataclasses.replace(line, why_absent=outcome.absent.get(setting, "not run"))
     found = outcome.settings[setting]
     ours = found.values[metric]
-    wanted = list(row.units) if row is not None else units or []
     # Some tables average over some of the units only (Table 10): so must we.
     kept = [unit for unit in wanted if unit in ours]
+    if wanted and not kept:
+        why = f"none of {', '.join(wanted)} is measured"
+        return dataclasses.replace(line, why_absent=why)
+    if len(kept) < len(wanted) and line.paper:
+        few = f"Avg. of {len(kept)} of the paper's {len(wanted)} units"
+        remark = f"{remark}; {few}" if remark else few
     some = kept if 0 < len(kept) < sum(column.startswith("AU") for column in ours) else None
     if some:
         chosen = {unit: ours[unit] for unit in some}
         ours = {**chosen, MEAN: sum(chosen.values()) / len(chosen)}
-    line = Line(name, paper, ours, None, setting, remark=remark)
+    line = dataclasses.replace(line, ours=ours, remark=remark)
     if metric != found.summary["metric"]:
         return line
-    one, best = outcome.draws[setting], outcome.draws.get(REFERENCE)
+    one, best = outcome.draws[setting], outcome.draws.get(reference)
     between = scale(interval(one, some), metric)
     gain = None if best is None or best is one else scale(difference(best, one, some), metric)
     return dataclasses.replace(line, interval=(between.low, between.high), gain=gain)

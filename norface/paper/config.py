@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from norface.config import Config
+from norface.data.streams import Protocol
 from norface.tracking import TrackingConfig
 
 STAND_IN = "synthetic"
@@ -23,6 +24,9 @@ class ExperimentPlace(Config):
     """Name => normalized sets, K of them: `norface` = of the paper's F_nor, `without_eye` = of one
     that was trained without L_eye (losses.eye=null), `without_exp` without L_exp. {fold} stands for
     the fold's name, a part `*` for the only folder there."""
+    paper_sets: dict[str, list[Path | list[Path]]] = {}
+    """The same of an F_nor that was fine-tuned on everybody, for protocol `paper`; a name that is
+    absent here is read from `sets`."""
     targets: dict[str, list[Path | list[Path]]] = {}
     """Target identity => the normalized set with it (Figures 4 and 9); any name of letters, digits,
     - and _."""
@@ -81,6 +85,9 @@ class PaperConfig(Config):
     "The synthetic corpus, measured for what `experiments` has not."
     seeds: list[int] = Field([0], min_length=1)
     "Seeds of training; figures are means over them."
+    protocols: list[Protocol] | None = Field(None, min_length=1)
+    """Who may see whom (cla.data.protocol), each in a column of its own: [strict, paper] shows both
+    side by side; null = the one that an experiment's config names."""
     train: bool = True
     "Train what is missing; false = only collect what is there."
     processes: int = Field(1, ge=1)

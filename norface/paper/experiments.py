@@ -10,19 +10,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from norface.errors import ConfigError
+from norface.evaluation.collecting import RESULT_FILE
 from norface.paper.config import STAND_IN, ExperimentPlace, PaperConfig
 from norface.paper.faces import TRUE_FACES
 from norface.paper.pairs import Draws, draw_settings
 from norface.paper.protocol import describe_runs, is_truth, read_streams
 from norface.paper.published import MEAN, PER_CENT, PublishedTable
 from norface.paper.recording import bring_runs
-from norface.paper.settings import SAME
+from norface.paper.settings import name_variant, read_classifier, read_protocol
 
 TASK_OF = {"f1": "au", "icc": "intensity", "mse": "intensity", "mae": "intensity"}
 "Metric of a published row => task; accuracy is that of emotions."
 ACROSS = f"{STAND_IN}-to-webcam"
 "Stands in for experiments across corpora: norface.paper.second_corpus."
 SUFFIX = {"au": "", "intensity": "-intensity", "emotion": "-emotion"}
+STAND_INS = [name + suffix for name in (STAND_IN, ACROSS) for suffix in SUFFIX.values()]
+"Names under which synthetic faces stand in."
 
 
 class Measured(NamedTuple):
@@ -48,6 +51,14 @@ class Outcome(NamedTuple):
     "Setting => what its number is not, where the row's name says more than was measured."
     draws: dict[str, Draws]
     "Setting => the draws of persons behind its interval."
+    own: str
+    "The protocol that the experiment's config names."
+    protocols: list[str]
+    "Those that are shown side by side."
+
+    def variants(self, setting: str) -> dict[str, str]:
+        """Protocol => the setting by it."""
+        return {one: name_variant(setting, one, self.own) for one in self.protocols}
 
 
 def task_of(metric: str) -> str:
@@ -58,13 +69,30 @@ def task_of(metric: str) -> str:
 def run_experiment(
     config: PaperConfig, experiment: str, task: str, settings: Sequence[str]
 ) -> Outcome:
-    """Train what is missing of these settings, collect the rest. Raises NorfaceError."""
+    """Train what is missing of these settings by every protocol, collect the rest.
+
+    Raises NorfaceError, ConfigError where the experiment's classifier has another task.
+    """
+    if not config.train and experiment not in config.experiments:
+        folder = config.root / config.name / experiment
+        if not (folder / RESULT_FILE).is_file():
+            why = f"{folder} has no runs, and train=false trains none"
+            return Outcome({}, dict.fromkeys(settings, why), {}, {}, {}, "", [""])
     place = find_place(config, experiment, task)
-    runs = bring_runs(config, experiment, place, settings)
-    remarks = {name: why for name, why in runs.absent.items() if why.startswith(SAME)}
+    found_task = read_classifier(config, experiment, place).get("task", "au")
+    if found_task != task:
+        raise ConfigError(
+            f"experiments.{experiment}: its classifier has task={found_task}, but the table's"
+            f" numbers are of task={task}; give its `config`, or `cla.task`"
+        )
+    own = read_protocol(config, experiment, place)
+    outcome = Outcome({}, {}, {}, {}, {}, own, list(config.protocols or [own]))
+    asked = [name for one in settings for name in outcome.variants(one).values()]
+    runs = bring_runs(config, experiment, place, asked)
     if runs.crossval is None:
-        return Outcome({}, runs.absent, {}, remarks, {})
+        return outcome._replace(absent=runs.absent)
     found = {name: measure(one) for name, one in runs.record.get("settings", {}).items()}
+    remarks = {}
     for name in found:
         if is_truth(read_streams(runs.crossval, name)):
             remarks[name] = TRUE_FACES
@@ -73,7 +101,17 @@ def run_experiment(
             remarks[name] = f"the packaged reader's action units{nearly}"
     about = describe_runs(runs.crossval, runs.record)
     draws = draw_settings(runs.crossval, list(found))
-    return Outcome(found, runs.absent, about, remarks, draws)
+    absent = dict(runs.absent)
+    for name, twin in runs.twins.items():
+        if twin.setting in found:
+            found[name], draws[name] = found[twin.setting], draws[twin.setting]
+            remark = remarks.get(twin.setting)
+            remarks[name] = f"{twin.why}; {remark}" if remark else twin.why
+        else:
+            absent[name] = f"{twin.why}; {runs.absent.get(twin.setting, 'not run')}"
+    return outcome._replace(
+        settings=found, absent=absent, about=about, remarks=remarks, draws=draws
+    )
 
 
 def find_place(config: PaperConfig, experiment: str, task: str) -> ExperimentPlace:

@@ -82,7 +82,7 @@ def draw_fig4(config: PaperConfig) -> list[Path]:
         rows = faces.of(place.targets)
         settings = {"w/o Idn": "without"} | {one: f"target-{one}" for one in place.targets}
         task = "intensity" if name.endswith("-intensity") else "au"
-        given = config.model_copy(update={"experiments": {name: place}})
+        given = config.model_copy(update={"experiments": {name: place}, "protocols": None})
         outcome = run_experiment(given, name, task, list(settings.values()))
         metric = "icc" if task == "intensity" else "f1"
         found = {

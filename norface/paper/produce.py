@@ -13,7 +13,7 @@ from norface.paper.experiments import list_stand_ins, sketch_place
 from norface.paper.pictures import draw_fig3, draw_fig4, draw_fig5, draw_fig6, draw_fig9
 from norface.paper.published import load_table
 from norface.paper.routers import draw_fig8
-from norface.paper.settings import build_crossval
+from norface.paper.settings import build_crossval, name_variant, read_protocol
 from norface.report.paper_table import write_comparison
 from norface.tracking import open_run
 
@@ -26,6 +26,8 @@ PICTURES: dict[str, Callable[[PaperConfig], list[Path]]] = {
     "fig9": draw_fig9,
 }
 "Figures that are pictures of data, not tables of numbers."
+TRAINED_FOR = {"fig4": "without and each target", "fig8": "norface"}
+"Those that show results of F_cla too."
 
 
 def produce(config: PaperConfig, name: str) -> list[Path]:
@@ -61,8 +63,10 @@ def produce(config: PaperConfig, name: str) -> list[Path]:
 
 def plan(config: PaperConfig, name: str) -> list[str]:
     """What `produce` would train or leave out, a line each."""
+    if name in TRAINED_FOR:
+        return [f"drawn from runs of {TRAINED_FOR[name]}, which are trained where they are missing"]
     if name in PICTURES:
-        return ["drawn from what is there"]
+        return ["drawn from sets that are there"]
     published, settings = load_table(name), list(read_spec(config, name).rows.values())
     places = {
         name: config.experiments[name] for name in published.experiments
@@ -72,7 +76,13 @@ def plan(config: PaperConfig, name: str) -> list[str]:
         places[name] = config.experiments.get(name) or sketch_place(config, task)
     lines = []
     for name, place in places.items():
-        crossval, absent = build_crossval(config, name, place, settings)
+        own = read_protocol(config, name, place)
+        asked = [
+            name_variant(one, protocol, own)
+            for one in settings for protocol in config.protocols or [own]
+        ]  # fmt: skip
+        crossval, absent, twins = build_crossval(config, name, place, asked)
         lines += [f"{name}: {one}" for one in (crossval.settings if crossval else [])]
+        lines += [f"{name}: {one} is the {twin.why}" for one, twin in twins.items()]
         lines += [f"{name}: {one} left out, {why}" for one, why in absent.items()]
     return lines or ["no corpus of this table is given"]

@@ -10,11 +10,22 @@ from typing import Any
 from safetensors import safe_open
 
 from norface.config import load_config
-from norface.data.normalized import TRUTH
+from norface.data.normalized import TRUTH, read_set
+from norface.data.shards import ShardIndex
+from norface.data.streams import find_tested
+from norface.errors import NorfaceError
 from norface.evaluation.crossval_config import CrossvalConfig, FoldTask, list_folds
 from norface.tracking import CONFIG_FILE
 from norface.training.stages.cla_config import ClaConfig
+from norface.training.stages.cla_folds import find_sets, open_folds
 
+SEES = {
+    "strict": "epoch chosen on validation subjects, who are not trained on; no set, target or E_f"
+    " that saw a subject of the fold's test",
+    "paper": "last epoch, trained on the validation subjects too; F_nor, the target and E_f may"
+    " have seen the fold's test subjects",
+}
+"Protocol => what it may see and how it chooses."
 Streams = dict[str, list[dict[str, Any]]]
 "Fold => the normalized streams of its classifier (norface.data.normalized.StreamSource)."
 
@@ -27,6 +38,8 @@ def describe_runs(crossval: CrossvalConfig, record: Mapping[str, Any]) -> dict[s
     runs = {name: read_config(crossval, name) for name in names}
     summary = record["settings"][names[0]]
     about = {
+        "corpus": ", ".join(_list_corpora(crossval)),
+        "measured": _name_targets(summary),
         "shards": _share({n: ", ".join(map(str, one.data.shards)) for n, one in runs.items()}),
         "protocol": _share({name: _name_protocol(one) for name, one in runs.items()}),
         "folds": ", ".join(summary["folds"]),
@@ -43,7 +56,45 @@ def describe_runs(crossval: CrossvalConfig, record: Mapping[str, Any]) -> dict[s
     for name in names:
         if text := describe_streams(read_streams(crossval, name)):
             streams.setdefault(text, []).append(name)
+    seen = {
+        name: count_seen(crossval, name) for name in names if crossval.settings[name].normalized
+    }
+    if seen:
+        about["test subjects that the sets' generators saw"] = _share(seen)
     return about | {f"set of {', '.join(some)}": text for text, some in streams.items()}
+
+
+def _list_corpora(crossval: CrossvalConfig) -> list[str]:
+    data = crossval.cla.data
+    index = ShardIndex.open(data.shards, cache=data.cache_folder)
+    return sorted({corpus for corpus, _ in index.persons} or set(index.table["corpus"].astype(str)))
+
+
+def _name_targets(summary: Mapping[str, Any]) -> str:
+    """The units, or the classes, that a mean is over."""
+    names = summary["confusion"]["classes"] if "confusion" in summary else summary["targets"]
+    return ", ".join(names)
+
+
+def count_seen(crossval: CrossvalConfig, setting: str) -> str:
+    """'0 of 9', by the cards of the sets, over all folds; what is not known is said so."""
+    data = crossval.cla.data
+    index = ShardIndex.open(data.shards, cache=data.cache_folder).select(split=data.split)
+    seen, tested = 0, 0
+    for fold in open_folds(data, index):
+        persons: set[tuple[str, str]] = set()
+        try:
+            sets = find_sets(crossval.settings[setting].normalized, fold.name)
+            cards = [read_set(folder) for stream in sets for folder in stream]
+        except NorfaceError:
+            return "not known (a set is no longer there)"
+        for card in cards:
+            if card.trained_on is None:
+                return "not known (released pictures)"
+            persons |= {(corpus, subject) for corpus, subject in card.trained_on}
+        seen += len(find_tested(persons, fold.test))
+        tested += len(fold.test)
+    return f"{seen} of {tested}"
 
 
 def read_config(crossval: CrossvalConfig, setting: str) -> ClaConfig:
@@ -95,10 +146,7 @@ def describe_streams(streams: Streams) -> str:
 
 
 def _name_protocol(config: ClaConfig) -> str:
-    epoch = (
-        "last epoch" if config.data.protocol == "paper" else "epoch chosen on validation subjects"
-    )
-    return f"{config.data.protocol} ({epoch})"
+    return f"{config.data.protocol} ({SEES[config.data.protocol]})"
 
 
 def _name_extractor(config: ClaConfig) -> str:

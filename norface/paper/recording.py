@@ -14,11 +14,17 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from norface.errors import CheckpointError
-from norface.evaluation.collecting import PREDICTIONS_FILE, RESULT_FILE, collect, log_result
-from norface.evaluation.crossval_config import CrossvalConfig, FoldTask, fold_config, list_folds
-from norface.evaluation.protocols import open_crossval, train_fold, train_folds_at_once
+from norface.evaluation.collecting import RESULT_FILE, collect, is_predicted, log_result
+from norface.evaluation.crossval_config import (
+    CrossvalConfig,
+    FoldTask,
+    check_sources,
+    fold_config,
+    list_tasks,
+)
+from norface.evaluation.protocols import list_left, open_crossval, train_folds
 from norface.paper.config import ExperimentPlace, PaperConfig
-from norface.paper.settings import build_crossval, read_settings
+from norface.paper.settings import Twin, build_crossval, read_settings
 from norface.tracking import Run
 
 
@@ -29,6 +35,8 @@ class Runs(NamedTuple):
     "The cross-validation of all settings whose data is there; None = of none that was asked for."
     absent: dict[str, str]
     "Setting that was asked for => why there are no figures of it."
+    twins: dict[str, Twin]
+    "Setting that was asked for => the setting whose runs are its own."
     record: dict[str, Any]
     "The contents of crossval.json, of the settings that were asked for; {} = none is there."
 
@@ -40,68 +48,38 @@ def bring_runs(
 
     Raises CheckpointError where a run that is there was trained by another config.
     """
-    asked, absent = build_crossval(config, experiment, place, settings)
+    asked, absent, twins = build_crossval(config, experiment, place, settings)
     if asked is None:
-        return Runs(None, absent, {})
-    everything = list(dict.fromkeys([*read_settings(config, place), *settings]))
-    whole, _ = build_crossval(config, experiment, place, everything)
+        return Runs(None, absent, twins, {})
+    everything = list(dict.fromkeys([*read_settings(config, experiment, place), *settings]))
+    whole = build_crossval(config, experiment, place, everything).crossval
     assert whole is not None
     tasks = list_tasks(asked)
     for task in tasks:
         check_run(asked, task)
     if config.train:
-        check_sets(asked, tasks)
+        check_sources(asked, list_left(asked, tasks))
         with open_crossval(whole) as run:
-            if config.processes == 1:
-                for task in tasks:
-                    train_fold(whole, task, run.child_tracking())
-            else:
-                train_folds_at_once(whole, tasks, run.child_tracking())
+            train_folds(whole, tasks, run)
             record = record_runs(whole, run)
     else:
         record = record_runs(whole)
     for name in asked.settings:
-        lacking = [
-            task.name for task in tasks if task.setting == name and not _is_there(asked, task)
-        ]
+        lacking = [task.name for task in list_left(asked, tasks) if task.setting == name]
         if lacking:
             absent[name] = f"{len(lacking)} folds are not trained, first {lacking[0]}"
     if record:
         kept = {name: one for name, one in record["settings"].items() if name in asked.settings}
         record = {**record, "settings": kept}
-    return Runs(whole, absent, record)
-
-
-def list_tasks(crossval: CrossvalConfig, setting: str | None = None) -> list[FoldTask]:
-    """Every seed and fold of the settings, or of one."""
-    folds = list_folds(crossval)
-    return [
-        FoldTask(name, seed, fold)
-        for seed in crossval.seeds
-        for name in ([setting] if setting else crossval.settings)
-        for fold in folds
-    ]
-
-
-def _is_there(crossval: CrossvalConfig, task: FoldTask) -> bool:
-    return (crossval.folder / task.name / PREDICTIONS_FILE).is_file()
+    return Runs(whole, absent, twins, record)
 
 
 def check_run(crossval: CrossvalConfig, task: FoldTask) -> None:
     """Raise CheckpointError where the predictions that are there come from another config."""
     from norface.training.run import check_folder
 
-    if _is_there(crossval, task):
+    if is_predicted(crossval, task):
         check_folder(crossval.folder / task.name, fold_config(crossval, task))
-
-
-def check_sets(crossval: CrossvalConfig, tasks: Sequence[FoldTask]) -> None:
-    """Raise ConfigError before anything trains where a set that is needed is not there."""
-    from norface.training.stages.cla_folds import find_sets
-
-    for task in tasks:
-        if not _is_there(crossval, task):
-            find_sets(crossval.settings[task.setting].normalized, task.fold)
 
 
 def record_runs(crossval: CrossvalConfig, run: Run | None = None) -> dict[str, Any]:
@@ -110,8 +88,12 @@ def record_runs(crossval: CrossvalConfig, run: Run | None = None) -> dict[str, A
 
     `run` is that run where it is open.
     """
+    by_setting: dict[str, list[FoldTask]] = {}
+    for task in list_tasks(crossval):
+        by_setting.setdefault(task.setting, []).append(task)
     there = {
-        name: one for name, one in crossval.settings.items() if _is_trained(crossval, name)
+        name: crossval.settings[name]
+        for name, tasks in by_setting.items() if _is_trained(crossval, tasks)
     }  # fmt: skip
     if not there:
         return {}
@@ -127,9 +109,8 @@ def record_runs(crossval: CrossvalConfig, run: Run | None = None) -> dict[str, A
     return dict(json.loads(text))
 
 
-def _is_trained(crossval: CrossvalConfig, setting: str) -> bool:
-    tasks = list_tasks(crossval, setting)
-    if not all(_is_there(crossval, task) for task in tasks):
+def _is_trained(crossval: CrossvalConfig, tasks: Sequence[FoldTask]) -> bool:
+    if list_left(crossval, tasks):
         return False
     try:
         for task in tasks:

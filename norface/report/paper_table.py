@@ -42,36 +42,46 @@ def make_grid(block: Block) -> Grid:
     show = lambda value: "-" if value is None else f"{value:.{block.digits}f}"
     if block.is_wide:
         header, columns = [""], []
-        for line in block.lines:
-            header.append(f"{line.row} (paper)" if line.setting and line.paper else line.row)
-            columns.append([show(line.paper.get(column)) for column in block.columns])
-            if line.setting and not line.paper:
-                columns[-1] = [show(line.ours.get(column)) for column in block.columns]
-                header[-1] = f"{name_row(line)} (this code)"
-            elif line.setting:
-                header.append(f"this code{name_row(line).removeprefix(line.row)}")
+        for lines in block.rows():
+            first = lines[0]
+            if first.paper:
+                header.append(f"{first.row} (paper)" if first.setting else first.row)
+                columns.append([show(first.paper.get(column)) for column in block.columns])
+            for line in lines if first.setting else []:
+                ours, named = call_ours(block, line), name_row(line)
+                remark = named.removeprefix(line.row)
+                header.append(f"{ours}{remark}" if first.paper else f"{named} ({ours})")
                 columns.append([show(line.ours.get(column)) for column in block.columns])
         rows = zip(block.columns, *columns, strict=True)
         return [header, *[list(row) for row in rows]]
-    grid = [["", "paper", "this code", "95 %", "difference"]]
-    for line in block.lines:
-        paper, ours = line.paper.get(MEAN), line.ours.get(MEAN)
-        both = paper is not None and ours is not None
-        grid.append(
-            [
-                name_row(line),
-                show(paper),
-                show(ours),
+    grid = [["", "paper"]]
+    for protocol in block.protocols:
+        grid[0] += [call_ours(block, protocol), "95 %", "difference"]
+    for lines in block.rows():
+        grid.append([name_row(*lines), show(lines[0].paper.get(MEAN))])
+        by_protocol = {line.protocol: line for line in lines}
+        for protocol in block.protocols:
+            line = by_protocol.get(protocol, Line(lines[0].row, {}, {}))
+            paper, value = line.paper.get(MEAN), line.ours.get(MEAN)
+            both = paper is not None and value is not None
+            grid[-1] += [
+                show(value),
                 show_interval(line, block.digits),
-                f"{ours - paper:+.{block.digits}f}" if both else "-",  # type: ignore[operator]
+                f"{value - paper:+.{block.digits}f}" if both else "-",  # type: ignore[operator]
             ]
-        )
     return grid
 
 
-def name_row(line: Line) -> str:
-    """The row's name, and what our number in it is not."""
-    return f"{line.row} [{line.remark}]" if line.remark else line.row
+def name_row(*lines: Line) -> str:
+    """The row's name, and what our numbers in it are not."""
+    remarks = list(dict.fromkeys(line.remark for line in lines if line.remark))
+    return f"{lines[0].row} [{'; '.join(remarks)}]" if remarks else lines[0].row
+
+
+def call_ours(block: Block, of: Line | str) -> str:
+    """'this code', and by which protocol where there are several."""
+    protocol = of if isinstance(of, str) else of.protocol
+    return f"this code, {protocol} protocol" if len(block.protocols) > 1 else "this code"
 
 
 def show_interval(line: Line, digits: int) -> str:
@@ -99,17 +109,23 @@ def list_notes(block: Block) -> list[str]:
         return [f"not measured: no data given (experiments.{block.experiment}.shards=[...])"]
     notes = [f"{name}: {text}" for name, text in block.about.items()]
     intervals = [
-        f"{line.row}: mean of this code {line.ours[MEAN]:.{block.digits}f}, 95 % by persons"
-        f" {show_interval(line, block.digits)}"
+        f"{line.row}: mean of {call_ours(block, line)} {line.ours[MEAN]:.{block.digits}f},"
+        f" 95 % by persons {show_interval(line, block.digits)}"
         for line in block.lines
         if block.is_wide and line.interval and MEAN in line.ours
     ]
     gains = [
-        f"{block.reference} minus {line.row}, this code: {show_gain(line.gain, block.digits)}"
+        f"{block.reference} minus {line.row}, {call_ours(block, line)}:"
+        f" {show_gain(line.gain, block.digits)}"
         for line in block.lines
         if line.gain is not None
     ]
-    absent = [f"{line.row}: not run, {line.why_absent}" for line in block.lines if line.why_absent]
+    absent = [
+        f"{line.row}: {'' if len(block.protocols) == 1 else f'{line.protocol} protocol '}not run,"
+        f" {line.why_absent}"
+        for line in block.lines
+        if line.why_absent
+    ]
     return [*notes, *intervals, *gains, *absent]
 
 
@@ -194,13 +210,17 @@ def draw_comparison(comparison: Comparison) -> Figure:
             bars = {}
             for line in ours:
                 bars[f"{line.row}, paper"] = [line.paper.get(column) for column in labels]
-                bars[f"{name_row(line)}, this code"] = [line.ours.get(column) for column in labels]
+                named = f"{name_row(line)}, {call_ours(block, line)}"
+                bars[named] = [line.ours.get(column) for column in labels]
         else:
-            labels = [name_row(line).replace(" [", "\n[") for line in block.lines]
-            bars = {
-                "paper": [line.paper.get(MEAN) for line in block.lines],
-                "this code": [line.ours.get(MEAN) for line in block.lines],
-            }
+            rows = block.rows()
+            labels = [name_row(*lines).replace(" [", "\n[") for lines in rows]
+            bars = {"paper": [lines[0].paper.get(MEAN) for lines in rows]}
+            for protocol in block.protocols:
+                bars[call_ours(block, protocol)] = [
+                    next((x.ours.get(MEAN) for x in lines if x.protocol == protocol), None)
+                    for lines in rows
+                ]
         draw_bars(axes, labels, bars)
         axes.set_title(title_of(block), loc="left", fontsize=10, color=INK)
     figure.suptitle(heading_of(comparison), x=0.01, ha="left", fontsize=12, color=INK)

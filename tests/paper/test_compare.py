@@ -15,13 +15,17 @@ from sklearn.metrics import f1_score
 from small_cla import CLASSIFIER
 
 from norface.cli.main import main
+from norface.config import load_config
 from norface.data.shards import ShardIndex
+from norface.evaluation.crossval_config import FoldTask
 from norface.evaluation.statistics import compare_settings
 from norface.evaluation.summary import sum_folds, summarize
 from norface.paper.compare import compare_table
 from norface.paper.config import PaperConfig, StandInConfig
 from norface.paper.experiments import run_experiment
+from norface.paper.pictures import NothingToDraw
 from norface.paper.published import MEAN
+from norface.paper.routers import draw_fig8, draw_routing
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))
 from marked_faces import write_corpus, write_normalized
@@ -88,7 +92,8 @@ def test_a_table_shows_ours_beside_the_papers_and_says_what_was_compared(workpla
     text = (out / "table7.md").read_text()
     assert "| w/o Idn | 67.2 |" in text
     assert "| w / Idn [rendered true faces, no F_nor] | 69.3 |" in text
-    assert "protocol: strict (epoch chosen on validation subjects)" in text
+    assert "protocol: strict (epoch chosen on validation subjects, who are not trained on; " in text
+    assert "- corpus: bp4d\n- measured: AU1, AU12\n" in text
     assert "72 pictures of 9 persons" in text
     assert "generator truth (rendered true faces: a ceiling, no F_nor)" in text
     assert "not measured: no data given (experiments.rafdb.shards=[...])" in text
@@ -114,7 +119,8 @@ def test_a_wide_table_has_our_column_beside_the_papers(workplace):
     assert main(["paper", "table1", "-c", str(workplace / "paper.yaml")]) == 0
     lines = (workplace / "out" / "table1.md").read_text().splitlines()
     header = next(line for line in lines if "LP-Net" in line)
-    assert header.endswith("| this code [rendered true faces, no F_nor] |")
+    few = "Avg. of 2 of the paper's 12 units"
+    assert header.endswith(f"| this code [rendered true faces, no F_nor; {few}] |")
     assert "| Norface (Ours) (paper) |" in header
     row = next(line for line in lines if line.startswith("| AU12 |"))
     assert row.split(" | ")[-2] == "90.7"
@@ -140,6 +146,37 @@ def test_pictures_of_faces_and_routers_are_drawn(workplace):
     # Eight persons across; originals above their normalized faces.
     assert faces.shape[1] > 8 * 16 and faces.shape[0] > 2 * 16
     assert (workplace / "out" / "fig8-bp4d.png").stat().st_size > 1000
+
+
+def test_routers_of_every_seed_are_drawn_and_none_averaged(workplace):
+    from norface.images import read_photo
+
+    config = ["-c", str(workplace / "paper.yaml")]
+    heights = []
+    for seeds in ("seeds=[0]", "seeds=[0, 1]"):
+        assert main(["paper", "fig8", *config, seeds, "name=seeds"]) == 0
+        heights.append(read_photo(workplace / "out" / "fig8-bp4d.png").shape[0])
+    assert heights[1] > 1.5 * heights[0]
+    gates = np.array([[0.75, 0.25], [0.5, 0.5]])
+    found = {
+        FoldTask("norface", seed, fold): (["AU1", "AU12"], gates + seed / 10)
+        for seed in (0, 3) for fold in ("test=part1", "test=part2")
+    }  # fmt: skip
+    figure = draw_routing(found, "bp4d")
+    names = [axes.get_title() for axes in figure.axes]
+    assert names == [f"test=part{part}, seed {seed}" for seed in (0, 3) for part in (1, 2)]
+    shown = [axes.images[0].get_array() for axes in figure.axes]
+    np.testing.assert_allclose(shown[0], gates.T)
+    np.testing.assert_allclose(shown[3], gates.T + 0.3)
+    assert "neither folds nor seeds are averaged" in figure.get_suptitle()
+
+
+def test_all_leaves_out_routers_that_nobody_trained(workplace, capsys):
+    words = ["paper", "fig8", "-c", str(workplace / "paper.yaml"), "experiments.bp4d.sets={}"]
+    assert main(words) == 2
+    assert "fig8: bp4d has no normalized set" in capsys.readouterr().err
+    with pytest.raises(NothingToDraw):
+        draw_fig8(load_config(PaperConfig, workplace / "paper.yaml", words[4:]))
 
 
 def test_settings_are_compared_person_by_person(workplace):
@@ -173,15 +210,19 @@ def test_means_over_some_units_have_their_own_intervals(workplace):
         assert found == pytest.approx(wanted, abs=1e-4)
     gain = compare_settings(*(sum_folds(folds[n], "au") for n in ("without_eye", "norface")), "f1")
     assert float(rows["w/ L_exp"]["norface_minus_low"]) == pytest.approx(100 * gain.low, abs=1e-4)
-    assert rows["w/ L_exp"]["remark"] == ""
+    assert rows["w/ L_exp"]["remark"] == "Avg. of 1 of the paper's 5 units"
 
 
-def test_a_row_that_changes_nothing_is_no_experiment(workplace):
-    assert main(["paper", "table8", "-c", str(workplace / "paper.yaml"), "train=false"]) == 0
+def test_a_row_that_changes_nothing_shows_the_run_that_it_is(workplace):
+    config = ["-c", str(workplace / "paper.yaml")]
+    assert main(["paper", "table7", *config]) == 0
+    assert main(["paper", "table8", *config, "train=false"]) == 0
     why = "same run as w/o Idn: model.extractor_weights=null anyway"
     text = (workplace / "out" / "table8.md").read_text()
-    assert f"| Random init [{why}] | 66.4 | - | - | - |" in text
-    assert f"- Random init: not run, {why}" in text
+    record = json.loads((workplace / "runs/paper/bp4d/crossval.json").read_text())
+    value = 100 * record["settings"]["without"]["mean"]["value"]
+    assert f"| Random init [{why}] | 66.4 | {value:.1f} | " in text
+    assert "Random init: not run" not in text and "Mixup [90]: not run" in text
     assert not (workplace / "runs/paper/bp4d/random_init").exists()
 
 
@@ -200,6 +241,91 @@ def test_a_plan_says_what_stands_in_for_what_is_not_given(workplace, capsys):
         "synthetic-emotion",
     }
     assert {line.split(": ")[1] for line in plans["table10"]} == {"bp4d"}
+
+
+def test_both_protocols_stand_side_by_side_and_say_what_each_may_see(workplace, tmp_path):
+    """The paper's sets: of a generator that saw everybody, which the strict protocol refuses."""
+    config = ["-c", str(workplace / "paper.yaml"), f"out={tmp_path}"]
+    persons = ShardIndex.open(workplace / "shards").persons
+    saw_all = write_normalized(
+        workplace / "shards", tmp_path / "all", generator="a11a11a11a11", trained_on=persons
+    )
+    words = [f"experiments.bp4d.paper_sets.norface=[{saw_all}]"]
+    assert main(["paper", "table7", *config]) == 0
+    runs = workplace / "runs/paper/bp4d"
+    before = {path: path.stat().st_mtime_ns for path in runs.rglob("*.parquet")}
+    assert main(["paper", "table7", *config, *words, "protocols=[strict, paper]"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    rows = [row for row in read_csv(tmp_path / "table7.csv") if row["experiment"] == "bp4d"]
+    assert [(row["row"], row["setting"], row["protocol"]) for row in rows] == [
+        ("w/o Idn", "without", "strict"),
+        ("w/o Idn", "without.paper", "paper"),
+        ("w / Idn", "norface", "strict"),
+        ("w / Idn", "norface.paper", "paper"),
+    ]
+    for row in rows:
+        paths = sorted((runs / row["setting"]).rglob("*.parquet"))
+        each = [
+            f1_score(one["truth"], one["score"] >= 0.5, zero_division=0)
+            for path in paths
+            for _, one in pd.read_parquet(path).groupby("target")
+        ]
+        assert len(each) == 6 and float(row["ours"]) == pytest.approx(100 * np.mean(each), abs=1e-4)
+        used = yaml.safe_load((paths[0].parent / "config.yaml").read_text())["data"]
+        assert used.get("protocol", "strict") == row["protocol"]
+    # Each is compared with the w/ Idn of its own protocol.
+    for one, best in ((rows[0], rows[2]), (rows[1], rows[3])):
+        gain = float(best["ours"]) - float(one["ours"])
+        assert float(one["norface_minus"]) == pytest.approx(gain, abs=1e-4)
+    text = (tmp_path / "table7.md").read_text()
+    ours = "| this code, strict protocol | 95 % | difference "
+    assert f"|  | paper {ours}{ours.replace('strict', 'paper')}|" in text
+    assert "who are not trained on; no set, target or E_f that saw" in text
+    assert (
+        "F_nor, the target and E_f may have seen the fold's test subjects) [without.paper," in text
+    )
+    saw = "test subjects that the sets' generators saw"
+    assert f"- {saw}: 0 of 9 [norface]; 9 of 9 [norface.paper]\n" in text
+    assert main(["paper", "table1", *config, *words, "protocols=[strict, paper]"]) == 0
+    header = (tmp_path / "table1.md").read_text().splitlines()[4]
+    assert "| this code, strict protocol [rendered true" in header
+    assert header.index("strict protocol") < header.index("| this code, paper protocol")
+
+
+def test_a_classifier_of_another_task_is_no_row_of_the_table(workplace, capsys):
+    """Accuracy is a metric of action units too: it must not stand for that of emotions."""
+    place = f"{{shards: [{workplace / 'shards'}], config: {workplace / 'cla.yaml'}}}"
+    words = ["paper", "table4", "-c", str(workplace / "paper.yaml"), f"experiments.rafdb={place}"]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert "experiments.rafdb: its classifier has task=au, but the table's numbers" in error
+    assert error.count("\n") == 1 and not (workplace / "runs/paper/rafdb").exists()
+
+
+def test_wrong_values_of_an_experiment_are_told_in_a_line(workplace, tmp_path, capsys):
+    words = ["paper", "table7", "-c", str(workplace / "paper.yaml")]
+    (tmp_path / "empty.yaml").write_text("name: none\n")
+    for change, told in (
+        ("experiments.bp4d.cla={epoch: 9}", "experiments.bp4d: unknown key 'cla.epoch'"),
+        ("experiments.synthetic-faces={shards: [x]}", "the paper has no 'synthetic-faces'"),
+        ("protocols=[loose]", "protocols"),
+        ("protocols=[]", "protocols"),
+    ):
+        assert main([*words, change]) == 2, change
+        error = capsys.readouterr().err
+        assert told in error and error.count("\n") == 1, error
+    # A config that says nothing of the classifier leaves it as it is by default.
+    plain = [*words, f"experiments.bp4d.config={tmp_path / 'empty.yaml'}", "name=plain"]
+    assert main([*plain, "train=false", f"out={tmp_path}"]) == 0
+
+
+def test_collecting_renders_and_trains_nothing(tmp_path):
+    words = ["paper", "table7", f"root={tmp_path / 'runs'}", f"out={tmp_path / 'out'}",
+             f"configs={CONFIGS}", "tracking.mlflow=false", "train=false"]  # fmt: skip
+    assert main([*words, "stand_in.normalizer_images=64"]) == 0
+    assert {path.name for path in (tmp_path / "runs/paper").iterdir()} == {"tables"}
+    text = (tmp_path / "out/table7.md").read_text()
+    assert "runs/paper/synthetic has no runs, and train=false trains none" in text
 
 
 @pytest.mark.slow
