@@ -80,6 +80,13 @@ def build_crossval(
     Raises ConfigError for a setting that is not known, and for values that the classifier refuses.
     """
     known = read_settings(config, experiment, place)
+    groups = dict.fromkeys(one["set"] for one in known.values() if one.get("set"))
+    for name in place.paper_sets:
+        if name not in groups:
+            raise ConfigError(
+                f"experiments.{experiment}.paper_sets: no row is of '{name}'; there are:"
+                f" {', '.join(groups)}"
+            )
     chosen: dict[str, Setting] = {}
     absent: dict[str, str] = {}
     twins: dict[str, Twin] = {}
