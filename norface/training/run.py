@@ -26,6 +26,7 @@ from norface.tracking import (
 from norface.training.agreement import on_main
 from norface.training.backends.base import Backend, BackendConfig, build_backend
 from norface.training.checkpoint import CheckpointFolder, explain_write_failure
+from norface.training.dry_run import dry_run
 from norface.training.memory_hint import explaining_memory
 from norface.training.preemption import StoppedOnRequest, catch_stop_signals
 from norface.training.seeding import seed_everything
@@ -41,6 +42,7 @@ FREE_KEYS = (
     "trainer.*_every_steps",
     "trainer.save_in_background",
     "trainer.keep_*",
+    "trainer.dry_run",
     "trainer.hang_seconds",
     "trainer.profile*",
     # The trainer compares the global batch, which is what matters.
@@ -78,15 +80,17 @@ def run_stage(
                 print(f"{folder}: finished already; ask for more trainer.images or another name=")
             return folder
         named = {"stage": stage_class.name, **(tags or {})}
-        with (
-            run_on_main(backend, folder, config, named) as run,
-            watching(backend, folder, config.trainer.hang_seconds) as watchdog,
-            explaining_memory(config, backend.rank),
-        ):
+        with contextlib.ExitStack() as stack:
+            watchdog = stack.enter_context(watching(backend, folder, config.trainer.hang_seconds))
+            stack.enter_context(explaining_memory(config, backend.rank))
             seed_everything(config.seed)
             stage = stage_class.choose(config)(config, backend)  # type: ignore[call-arg]
             if backend.is_main:
                 print("".join(f"{note}\n" for note in stage.notes), end="", flush=True)
+            begun = on_main(backend, lambda: has_saved(folder))
+            if config.trainer.dry_run and not begun:
+                dry_run(stage, config, backend)
+            run = stack.enter_context(run_on_main(backend, folder, config, named))
             trainer = Trainer(
                 stage,
                 config,
@@ -211,8 +215,13 @@ def check_folder(folder: Path, config: StageConfig) -> bool:
 
 def is_failed_start(folder: Path) -> bool:
     """Whether a run failed before it saved anything to go on from: its config binds nobody."""
-    saved = [*(folder / "checkpoints").glob("[!.]*"), *folder.glob("[!.]*.safetensors")]
-    return read_facts(folder).get("status") == "failed" and not saved
+    return read_facts(folder).get("status") == "failed" and not has_saved(folder)
+
+
+def has_saved(folder: Path) -> bool:
+    """Whether a run folder holds checkpoints or final weights."""
+    saved = (*(folder / "checkpoints").glob("[!.]*"), *folder.glob("[!.]*.safetensors"))
+    return bool(saved)
 
 
 def put_aside(folder: Path) -> None:

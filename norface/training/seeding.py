@@ -7,10 +7,11 @@ two ranks with batch B/2 draw, and a resumed run draws what an uninterrupted one
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,3 +73,18 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     torch.default_generator.manual_seed(key)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed(key)
+
+
+@contextlib.contextmanager
+def keeping_generators() -> Iterator[None]:
+    """What the block draws from the same generators is as if it had not been drawn."""
+    import torch
+
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,9 @@ class TrainerConfig(Config):
     keep_best: str = ""
     """Keep the best checkpoint by a measure of metrics.jsonl (validation/f1; with a minus before it
     where lower is better: -validation/loss), and save when it gets better; empty = no."""
+    dry_run: bool = True
+    """Before a new run is opened, take one step on its first batch and undo it, so that a lack of
+    memory, a wrong shape or a damaged picture is told before anything is written."""
     hang_seconds: float = Field(1800, ge=0)
     """A rank that all others wait for so long is named, and all ranks end; 0 = they wait. More than
     rank 0 needs alone for a sample grid, a checkpoint or the reading of an index."""
@@ -156,3 +160,9 @@ class Stage(abc.ABC):
     @abc.abstractmethod
     def export(self, folder: Path) -> None:
         """Write the final weights (safetensors) into the run folder. Main rank only."""
+
+
+def count_steps(stage: Stage, config: StageConfig, world_size: int) -> int:
+    """Global batches of the whole run."""
+    global_batch = config.trainer.batch_per_rank * world_size
+    return stage.total_steps or math.ceil(config.trainer.images / global_batch)

@@ -12,7 +12,6 @@ sample grid or building a loader cannot make a resumed run another one.
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -31,7 +30,7 @@ from norface.training.preemption import StoppedOnRequest, StopRequest
 from norface.training.profiling import ProfileWindow
 from norface.training.saving import CheckpointWriter
 from norface.training.seeding import seed_step
-from norface.training.stage import Stage, StageConfig
+from norface.training.stage import Stage, StageConfig, count_steps
 from norface.training.watchdog import Watchdog
 
 
@@ -63,7 +62,7 @@ class Trainer:
             config.trainer.profile, checkpoints.folder.parent, backend.rank
         )
         self.global_batch = config.trainer.batch_per_rank * backend.world_size
-        self.steps = stage.total_steps or math.ceil(config.trainer.images / self.global_batch)
+        self.steps = count_steps(stage, config, backend.world_size)
         self.step = 0
         self.window = MetricWindow()
         self.measures: dict[str, float] = {}

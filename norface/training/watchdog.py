@@ -133,10 +133,10 @@ class Watchdog:
         if self.rank == min(set(range(self.world_size)) - late_ranks):
             print(describe_late(late, self.hang_seconds), file=sys.stderr, flush=True)
             with contextlib.suppress(Exception):
-                facts = read_facts(self.run_folder)
-                write_facts(
-                    self.run_folder, {**facts, "status": "failed", "ended": round(time.time(), 3)}
-                )
+                # {} = it is not open yet.
+                if facts := read_facts(self.run_folder):
+                    ended = round(time.time(), 3)
+                    write_facts(self.run_folder, {**facts, "status": "failed", "ended": ended})
         else:
             # The rank that speaks is the first to end: a launcher quotes the first failure.
             time.sleep(1)
