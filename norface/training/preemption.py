@@ -78,15 +78,16 @@ def catch_stop_signals() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {number: signal.signal(number, request.note) for number in STOP_SIGNALS}
-    _active = request
-    try:
-        with ending_by_force(read_grace()):
+    # The watch first: a signal that is only noted would never be followed by a forced end.
+    with ending_by_force(read_grace()):
+        before = {number: signal.signal(number, request.note) for number in STOP_SIGNALS}
+        _active = request
+        try:
             yield request
-    finally:
-        _active = None
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        finally:
+            _active = None
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def read_grace() -> float | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -148,6 +150,29 @@ def test_without_a_hang_the_grace_time_changes_nothing(tmp_path, monkeypatch):
     with pytest.raises(LaunchError, match="NORFACE_GRACE_S: found 'soon'"), catch_stop_signals():
         pass
     assert signal.getsignal(signal.SIGUSR1) is handler
+
+
+def test_a_signal_between_the_handlers_and_the_block_is_followed_by_a_forced_end_too():
+    program = """
+import os, signal, time
+from norface.training.preemption import STOP_SIGNALS, catch_stop_signals
+install = signal.signal
+def install_and_be_asked(number, handler):
+    before = install(number, handler)
+    if number == STOP_SIGNALS[0]:
+        os.kill(os.getpid(), number)
+    return before
+signal.signal = install_and_be_asked
+with catch_stop_signals() as stop:
+    assert stop.asked
+    time.sleep(60)  # never comes to a step edge
+"""
+    environment = {**os.environ, "NORFACE_GRACE_S": "0.5"}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert ended.returncode == RESUME_CODE, ended.stderr
+    assert "no step edge within 0.5 s of SIGUSR1; ended by force" in ended.stderr
 
 
 def test_on_a_gpu_ranks_look_after_16_steps_or_those_that_take_two_seconds():
