@@ -10,7 +10,6 @@ on to the ranks, and ends with their exit code (75 = saved on request, start aga
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ import yaml
 
 from launchers.foreign import launch_through
 from launchers.local import find_free_port
+from norface.cli.arguments import Parser
 
 
 def build_command(
@@ -56,11 +56,7 @@ def count_machines(config: Path | None) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line; returns the ranks' exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m launchers.accelerate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("python -m launchers.accelerate", __doc__)
     parser.add_argument("--ranks", type=int, required=True, help="ranks on all machines together")
     parser.add_argument("--config", type=Path, help="a yaml of configs/accelerate")
     parser.add_argument("--node-rank", type=int, help="number of this machine, from 0")

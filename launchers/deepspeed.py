@@ -10,7 +10,6 @@ starts DeepSpeed's engines as well; on several machines use slurm/ or launchers.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 import sys
@@ -18,6 +17,7 @@ from collections.abc import Sequence
 
 from launchers.foreign import launch_through
 from launchers.local import find_free_port
+from norface.cli.arguments import Parser
 
 
 def build_command(ranks: int, words: Sequence[str]) -> list[str]:
@@ -30,11 +30,7 @@ def build_command(ranks: int, words: Sequence[str]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line; returns the ranks' exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m launchers.deepspeed",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("python -m launchers.deepspeed", __doc__)
     parser.add_argument("--ranks", type=int, required=True, help="processes to start")
     parser.add_argument("command", nargs="+", help="a norface verb and its arguments, after --")
     options = parser.parse_args(arguments)

@@ -3,24 +3,29 @@
     python -m launchers.local --ranks 2 -- train nor -c configs/nor/pretrain.yaml
 
 Signals reach every rank, a rank that fails takes the others with it, and the exit code is the
-ranks' own (75 = saved on request, start again), which torchrun would turn into 1.
+ranks' own (75 = saved on request, start again), which torchrun would turn into 1. Where the
+launcher itself is killed, its ranks are too (on Linux).
 """
 
 from __future__ import annotations
 
-import argparse
+import ctypes
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+from norface.cli.arguments import Parser
 
 FORWARDED = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
 GRACE_S = 30.0
 "Seconds that the other ranks have to end after one has failed."
+PR_SET_PDEATHSIG = 1
+"Linux, prctl(2): the signal that a process gets when the thread that started it is gone."
 
 
 class Place(NamedTuple):
@@ -52,6 +57,7 @@ def launch(
     # Ranks that each take every core slow one another down.
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
     processes: list[subprocess.Popen[bytes]] = []
+    tie = tie_to_this_process()
 
     def forward(number: int, _frame: object) -> None:
         for process in processes:
@@ -68,6 +74,7 @@ def launch(
                     command,
                     env={**environment, "RANK": str(rank), "LOCAL_RANK": str(local)},
                     start_new_session=True,
+                    preexec_fn=tie,
                 )
             )
         return wait_for_all(processes, grace_s=grace_s)
@@ -78,6 +85,26 @@ def launch(
                 process.wait()
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def tie_to_this_process() -> Callable[[], None] | None:
+    """What a rank does before its first instruction, so that it is killed when this process is.
+
+    Killed, not asked to save: whoever starts the same command again must not meet ranks that still
+    write to the run folder, and what was saved is whole. Elsewhere than on Linux: None.
+    """
+    if sys.platform != "linux":
+        return None
+    # Looked up here: between fork and exec nothing may be imported or loaded.
+    prctl, launcher = ctypes.CDLL(None, use_errno=True).prctl, os.getpid()
+
+    def tie() -> None:
+        prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        # Killed in between: nobody is left whose death could be told.
+        if os.getppid() != launcher:
+            os._exit(128 + signal.SIGKILL)
+
+    return tie
 
 
 def wait_for_all(processes: Sequence[subprocess.Popen[bytes]], *, grace_s: float) -> int:
@@ -113,11 +140,7 @@ def find_free_port() -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line; returns the ranks' exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m launchers.local",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("python -m launchers.local", __doc__)
     parser.add_argument("--ranks", type=int, required=True, help="processes to start")
     parser.add_argument("command", nargs="+", help="a norface verb and its arguments, after --")
     options = parser.parse_args(arguments)

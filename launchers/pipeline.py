@@ -22,7 +22,6 @@ fold fails the others go on, and the summary says which are missing. CONFIG:
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -36,6 +35,7 @@ from launchers.cluster import ClusterConfig, job_environment, sbatch_options, se
 from launchers.graph import Graph, PipelineConfig, Step, build_graph
 from launchers.snapshot import FOLDER, SETUP, dump_config, write_snapshot
 from launchers.submit import add_cluster_options, read_cluster
+from norface.cli.arguments import Parser
 from norface.config import load_config
 from norface.errors import LaunchError, NorfaceError
 from norface.tracking import replacing
@@ -163,12 +163,7 @@ def format_table(graph: Graph, states: Mapping[str, str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Submit what is missing; print the table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m launchers.pipeline",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser("python -m launchers.pipeline", __doc__, allow_abbrev=False)
     parser.add_argument("config", metavar="CONFIG", help="yaml of the pipeline")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="changes to CONFIG")
     parser.add_argument("--dry-run", action="store_true", help="print the table; queue nothing")

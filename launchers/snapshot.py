@@ -14,7 +14,6 @@ RUN is the run's own folder; for verbs without one it is runs/VERB.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import importlib
 import os
@@ -26,6 +25,7 @@ from typing import NamedTuple
 
 import yaml
 
+from norface.cli.arguments import Parser
 from norface.config import Config, load_config
 from norface.errors import ConfigError, NorfaceError
 from norface.files import write_folder_aside
@@ -70,7 +70,7 @@ def resolve(command: Sequence[str]) -> tuple[Path, Config | None, list[str]]:
     if verb not in VERBS:
         raise ConfigError(f"unknown verb '{verb}'; there are: {', '.join(VERBS)}")
     module = importlib.import_module(f"norface.cli.{verb}")
-    parser = argparse.ArgumentParser(prog=f"norface {verb}")
+    parser = Parser(f"norface {verb}")
     module.add_arguments(parser)
     found = parser.parse_intermixed_args(rest)
     if verb == "train":

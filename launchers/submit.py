@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from launchers.cluster import ClusterConfig, export_lines, job_environment, setup_lines
 from launchers.snapshot import freeze
+from norface.cli.arguments import Parser
 from norface.config import load_config
 from norface.errors import ConfigError, LaunchError, NorfaceError
 from norface.training.preemption import RESUME_CODE
@@ -163,12 +164,7 @@ def read_cluster(options: argparse.Namespace) -> ClusterConfig:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Queue the job and print its number."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser(
-        prog="python -m launchers.submit",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser("python -m launchers.submit", __doc__, allow_abbrev=False)
     add_cluster_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the script; queue nothing")
     cut = words.index("--") if "--" in words else len(words)

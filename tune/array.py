@@ -11,7 +11,6 @@ and the configs as they were when they were queued. The same command again queue
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import shutil
@@ -25,6 +24,7 @@ from typing import Any
 from launchers.cluster import ClusterConfig
 from launchers.snapshot import FOLDER, write_snapshot
 from launchers.submit import build_executor
+from norface.cli.arguments import Parser
 from norface.config import load_config, read_yaml
 from norface.errors import ConfigError, LaunchError, NorfaceError
 from norface.report.build import REPORT_FILE
@@ -229,11 +229,7 @@ def sum_up(sweep: Sweep, rest: str = "stopped") -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line; prints the jobs' ids."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tune.array",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("python -m tune.array", __doc__)
     parser.add_argument("config", type=Path, help="yaml of the sweep")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--cluster", type=Path, help="yaml of the cluster's settings")

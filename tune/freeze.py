@@ -8,7 +8,6 @@ and its base in it, and prints that folder (--dry-run: only prints).
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from launchers.snapshot import CONFIG, FOLDER, write_snapshot
+from norface.cli.arguments import Parser
 from norface.errors import NorfaceError
 from tune.base import find_base
 from tune.sweep import Sweep, load_sweep
@@ -38,7 +38,7 @@ def freeze_sweep(path: Path, overrides: list[str], *, dry_run: bool = False) -> 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line; prints the folder."""
-    parser = argparse.ArgumentParser(prog="python -m tune.freeze", description=__doc__)
+    parser = Parser("python -m tune.freeze", __doc__)
     parser.add_argument("config", type=Path, help="yaml of the sweep")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--dry-run", action="store_true", help="only print the folder")

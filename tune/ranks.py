@@ -5,15 +5,15 @@ python -m tune.ranks --ranks 2 SWEEP/trials/0007
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 from launchers.local import Place, launch
+from norface.cli.arguments import Parser
 
 
 def main() -> int:
     """Start the ranks and wait; returns their exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tune.ranks", description=__doc__)
+    parser = Parser("python -m tune.ranks", __doc__)
     parser.add_argument("--ranks", type=int, required=True, help="processes on this machine")
     parser.add_argument("--nodes", type=int, default=1)
     parser.add_argument("--node", type=int, default=0, help="which of the nodes this is, from 0")

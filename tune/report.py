@@ -5,7 +5,6 @@ python -m tune.report runs/experts
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from norface import __version__
+from norface.cli.arguments import Parser
 from norface.config import load_config
 from norface.errors import CheckpointError, NorfaceError
 from norface.report.build import REPORT_FILE, KeyFigure, embed_svg
@@ -182,11 +182,7 @@ def read_refused(folder: Path) -> dict[str, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the page of a sweep and print its path."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tune.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("python -m tune.report", __doc__)
     parser.add_argument("folder", type=Path, metavar="SWEEP", help="folder of the sweep")
     try:
         print(write_report(parser.parse_args(arguments).folder))

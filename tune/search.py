@@ -9,7 +9,6 @@ again. SIGTERM, SIGUSR1 and Ctrl-C let the trials save; the exit code is then 75
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import secrets
@@ -21,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from norface.cli.arguments import Parser
 from norface.errors import LaunchError, NorfaceError
 from norface.report.build import REPORT_FILE
 from norface.training.preemption import STOP_SIGNALS, StoppedOnRequest
@@ -263,11 +263,7 @@ class StopRequests:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line; exit codes 0, 1, 2 as everywhere, 75 = stopped, start again."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tune.search",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("python -m tune.search", __doc__)
     parser.add_argument("config", type=Path, help="yaml of the sweep")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--dry-run", action="store_true", help="space, budget and expected time")

@@ -7,7 +7,6 @@ A trial that was killed goes on from its stages' newest checkpoints.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import fcntl
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from norface.allocator import keep_freed_memory
+from norface.cli.arguments import Parser
 from norface.config import load_config, read_yaml
 from norface.errors import CheckpointError, ConfigError, NorfaceError
 from norface.evaluation.crossval_config import CrossvalConfig, FoldTask, fold_config
@@ -197,7 +197,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 def main() -> int:
     """Run the trial of a folder; exit codes as everywhere, 0 also where it was stopped early."""
-    parser = argparse.ArgumentParser(prog="python -m tune.trial", description=__doc__)
+    parser = Parser("python -m tune.trial", __doc__)
     parser.add_argument("folder", type=Path)
     folder: Path = parser.parse_args().folder
     keep_freed_memory()

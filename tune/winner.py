@@ -8,13 +8,13 @@ fold has a generator of its own.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
 import yaml
 
+from norface.cli.arguments import Parser
 from norface.config import load_config, read_yaml
 from norface.errors import ConfigError, NorfaceError
 from norface.evaluation.crossval_config import CrossvalConfig
@@ -72,7 +72,7 @@ def normalize_for_all(folder: Path) -> None:
 
 def main() -> int:
     """Parse the command line; prints the sets."""
-    parser = argparse.ArgumentParser(prog="python -m tune.winner", description=__doc__)
+    parser = Parser("python -m tune.winner", __doc__)
     parser.add_argument("sweep", type=Path, help="folder of a sweep over targets")
     try:
         normalize_for_all(parser.parse_args().sweep)

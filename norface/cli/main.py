@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
 import importlib
 import os
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 
 from norface import __version__
 from norface.allocator import keep_freed_memory
+from norface.cli.arguments import Parser
 from norface.errors import NorfaceError
 
 VERBS = {
@@ -75,11 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     keep_freed_memory()
     module = importlib.import_module(f"norface.cli.{verb.replace('-', '_')}")
-    parser = argparse.ArgumentParser(
-        prog=f"norface {verb}",
-        description=module.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(f"norface {verb}", module.__doc__)
     module.add_arguments(parser)
     try:
         return module.run(parser.parse_intermixed_args(words)) or 0

@@ -8,7 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from launchers.local import launch, main
 
@@ -17,6 +20,13 @@ NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NORFACE_WORLD_SIZE", "MASTER_ADDR"
 
 def python(program: str, *arguments: str) -> list[str]:
     return [sys.executable, "-c", program, *arguments]
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_every_rank_is_told_who_it_is_and_how_many_were_asked_for(tmp_path):
@@ -57,11 +67,60 @@ def test_a_signal_to_the_launcher_reaches_every_rank(tmp_path):
     )
     caller = f"from launchers.local import launch; raise SystemExit(launch({python(program, str(tmp_path))!r}, ranks=2))"  # noqa: E501
     process = subprocess.Popen(python(caller), cwd=Path(__file__).parents[2])
-    deadline = time.monotonic() + 30
-    while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
     process.send_signal(signal.SIGUSR1)
     assert process.wait(timeout=30) == 75
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended; a zombie has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process of its parent's death")
+def test_ranks_die_with_a_launcher_that_is_killed(tmp_path):
+    # They ignore what can be ignored, as a rank does that saves.
+    program = (
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "open(f'{sys.argv[1]}/{os.getpid()}', 'w')\n"
+        "time.sleep(120)\n"
+    )
+    caller = (
+        f"from launchers.local import launch; launch({python(program, str(tmp_path))!r}, ranks=2)"  # noqa: E501
+    )
+    launcher = subprocess.Popen(python(caller), cwd=Path(__file__).parents[2])
+    wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
+    ranks = [int(path.name) for path in tmp_path.iterdir()]
+    assert not any(map(gone, ranks))
+    launcher.kill()
+    launcher.wait()
+    wait_until(lambda: all(map(gone, ranks)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process of its parent's death")
+def test_a_rank_whose_launcher_died_before_it_could_be_told_ends_by_itself(tmp_path):
+    # A launcher that forks and is gone before the fork gets to run.
+    program = (
+        "import os, sys, time\n"
+        "from launchers.local import tie_to_this_process\n"
+        "launcher, tie = os.getpid(), tie_to_this_process()\n"
+        "if os.fork():\n"
+        "    os.kill(launcher, 9)\n"
+        "while os.getppid() == launcher:\n"
+        "    time.sleep(0.01)\n"
+        "print('orphan', flush=True)\n"
+        "tie()\n"
+        "print('trains', flush=True)\n"
+    )
+    # Until the pipe is closed by both.
+    ended = subprocess.run(
+        python(program), cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True
+    )
+    assert ended.returncode == -signal.SIGKILL and ended.stdout == "orphan\n"
 
 
 def test_verbs_are_run_on_every_rank(capfd):
