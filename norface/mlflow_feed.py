@@ -1,7 +1,7 @@
 """A run folder => MLflow. The folder is the truth; feeding it twice changes nothing.
 
 What MLflow has is asked once, when a feed begins: metrics by (name, step), images by (name, step),
-artifacts by path and size, datasets by name and digest, models by the sha256 of their file. Only
+artifacts by path and sha256, datasets by name and digest, models by the sha256 of their file. Only
 what is missing is sent, so a thread beside the training, a later `norface track sync` and a second
 store all do the same.
 """
@@ -22,6 +22,7 @@ import yaml
 from norface.config import flatten
 from norface.errors import TrackingError, hide_password
 from norface.metric_lines import read_lines
+from norface.mlflow_artifacts import SentFiles
 from norface.mlflow_client import default_uri, import_mlflow, make_client, reason
 from norface.system_metrics import SYSTEM_FILE
 from norface.tracking import ARTIFACTS, CONFIG_FILE, METRICS_FILE, RESERVED, RUN_FILE, read_facts
@@ -29,7 +30,6 @@ from norface.tracking import ARTIFACTS, CONFIG_FILE, METRICS_FILE, RESERVED, RUN
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
-MLFLOW_FILE = "mlflow.json"
 METRICS_A_CALL, PARAMS_A_CALL, LONGEST_VALUE = 900, 100, 500
 STATUS = {"running": "RUNNING", "finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 KIND_OF_EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}
@@ -50,7 +50,7 @@ class Feed:
         self.uri = uri or self.facts["uri"] or default_uri(self.root)
         self.run_id = ""
         self._sent: set[tuple[str, int]] = set()
-        self._sent_files: dict[str, int] = {}
+        self._files: SentFiles | None = None
         # File => (inode, bytes read of it).
         self._places: dict[str, tuple[int, int]] = {}
         self._described = ""
@@ -84,15 +84,14 @@ class Feed:
         for name in run.data.metrics:
             history = self.client.get_metric_history(run_id, name)
             self._sent |= {(name, metric.step) for metric in history}
-        for item in self.client.list_artifacts(run_id, ARTIFACTS):
-            self._sent_files[Path(item.path).name] = item.file_size or 0
         for item in self.client.list_artifacts(run_id, "images"):
             if match := re.match(r"images/(.+?)\+step\+(\d+)\+", item.path):
                 self._sent.add((f"image {match[1]}", int(match[2])))
         self._describe(run_id, run.data.params)
-        self._status, self._experiment, self.run_id = run.info.status, experiment, run_id
+        listed = self.client.list_artifacts(run_id, ARTIFACTS)
         record = {"uri": hide_password(self.uri), "experiment_id": experiment, "run_id": run_id}
-        (self.folder / MLFLOW_FILE).write_text(json.dumps(record) + "\n", encoding="utf-8")
+        self._files = SentFiles(self.folder, record, {Path(item.path).name for item in listed})
+        self._status, self._experiment, self.run_id = run.info.status, experiment, run_id
 
     def _experiment_id(self) -> str:
         from mlflow.exceptions import MlflowException
@@ -219,13 +218,13 @@ class Feed:
                 self._sent.add((f"image {name}", step))
 
     def _send_artifacts(self) -> None:
+        assert self._files is not None
         folder = self.folder / ARTIFACTS
         paths = sorted(folder.glob("[!.]*")) if folder.is_dir() else []
         for path in [*paths, *(self.folder / name for name in self.facts.get("files", []))]:
-            size = path.stat().st_size
-            if self._sent_files.get(path.name) != size:
+            if self._files.is_new(path):
                 self.client.log_artifact(self.run_id, str(path), ARTIFACTS)
-                self._sent_files[path.name] = size
+                self._files.note(path)
 
     def _send_description(self) -> None:
         """What MLflow shows above the run."""
