@@ -30,7 +30,7 @@ from norface.errors import ConfigError, LaunchError, NorfaceError
 from norface.report.build import REPORT_FILE
 from norface.tracking import read_facts
 from tune.config import SweepConfig
-from tune.folder import BASE_FILE, ENDED, end_run, list_trials, trial_folder
+from tune.folder import BASE_FILE, ENDED, end_run, holding, list_trials, trial_folder
 from tune.process import GRACE_S, TrialWatch
 from tune.study import Study
 from tune.sweep import Sweep, load_sweep
@@ -73,10 +73,16 @@ class ArrayJob:
     def _run(self) -> str:
         sweep = reopen(self.config)
         sweep.join(Study(sweep.config, open_storage(sweep.folder)))
+        folder = trial_folder(sweep.folder, self.number)
+        # Who queues a sweep again does not wait for what is queued already.
+        busy = f"{folder}: another job runs this trial, which goes on; this one ends"
+        with holding(folder / ".watched", busy):
+            return self._run_alone(sweep, folder)
+
+    def _run_alone(self, sweep: Sweep, folder: Path) -> str:
         trial = sweep.begin(self.number)
         if trial.ended:
             return trial.state
-        folder = trial_folder(sweep.folder, self.number)
         watch = self._watch = TrialWatch({**sweep.spec(), "folder": str(folder)})
         if self._leaving:
             watch.leave()

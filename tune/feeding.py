@@ -17,10 +17,14 @@ from norface.tracking import RUN_FILE, TrackingConfig, read_facts
 
 
 class SweepFeeder:
-    """A context: feeds every `every_s` seconds, and once more at the end."""
+    """A context: feeds every `every_s` seconds, and once more at the end, if what is being sent
+    then is sent within `patience_s`."""
 
-    def __init__(self, folder: Path, tracking: TrackingConfig, every_s: float = 5.0):
+    def __init__(
+        self, folder: Path, tracking: TrackingConfig, every_s: float = 5.0, patience_s: float = 60
+    ):
         self.folder, self.every_s, self.on = folder, every_s, tracking.mlflow
+        self.patience_s = patience_s
         self._feeds: dict[Path, Feed] = {}
         self._done: set[Path] = set()
         self._warned = False
@@ -41,8 +45,9 @@ class SweepFeeder:
     ) -> None:
         if self.on:
             self._ending.set()
-            self._thread.join(60)
-            if not self._try():
+            self._thread.join(self.patience_s)
+            # Not beside the thread, where the store lets it hang: two that find no run make two.
+            if self._thread.is_alive() or not self._try():
                 command = f"norface track sync {self.folder} {self.folder}/trials/*"
                 print(f"MLflow is not up to date; later: {command}", file=sys.stderr)
 

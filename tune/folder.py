@@ -54,7 +54,7 @@ class Trial:
     "Key => value, of every key of the space."
     state: str = "running"
     value: float | None = None
-    "The objective at the last report."
+    "The objective at the last report; None before the first, and where it is no number."
     reports: int = 0
     "Reports so far; for whole trials all of them."
     seconds: float = 0.0

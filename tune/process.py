@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import socket
@@ -207,7 +208,11 @@ class TrialWatch:
 
     def _note(self, message: dict[str, Any]) -> dict[str, Any]:
         """A report into the trial's metrics; returns the line with the objective."""
-        metrics = {name: value for name, value in message["metrics"].items() if value is not None}
+        metrics = {
+            name: value
+            for name, value in message["metrics"].items()
+            if value is not None and math.isfinite(value)
+        }
         line = {f"validation/{name}": value for name, value in metrics.items()}
         line["fold"] = message["fold"]
         past = [*reports_of(self.folder), line]
@@ -215,7 +220,10 @@ class TrialWatch:
         Run(self.folder, TrackingConfig(mlflow=False), None).log(
             line, message["report"], message["images"]
         )
-        self.trial.value, self.trial.reports = line[OBJECTIVE], message["report"]
+        # As metrics.jsonl has it: a measure of nothing can win no sweep.
+        value = line[OBJECTIVE]
+        self.trial.value = value if math.isfinite(value) else None
+        self.trial.reports = message["report"]
         write_trial(self.folder, self.trial)
         return {**line, "step": message["report"]}
 

@@ -52,10 +52,14 @@ class Study:
         Raises ConfigError when none fit.
         """
         cell = self.cells[number % len(self.cells)]
+        if (known := self.find(number)) is not None:
+            # A job died between its draw and its trial's file.
+            values = self._values(cell, known.params)
+            if fits(values):
+                return values
         for attempt in range(TRIES if self.drawn else 1):
             trial = self._ask(number, attempt)
-            drawn = {key: p.to_value(trial.params[key]) for key, p in self.drawn.items()}
-            values = {key: (cell | drawn)[key] for key in self.sweep.space}
+            values = self._values(cell, trial.params)
             if fits(values):
                 trial.set_user_attr(NUMBER, number)
                 return values
@@ -64,6 +68,11 @@ class Study:
             f"space: no valid values found for trial {number}; what does not fit together?"
             f" The last were {values}"
         )
+
+    def _values(self, cell: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+        """What stands in the grid's cell and what was drawn, in the order of the space."""
+        drawn = {key: p.to_value(params[key]) for key, p in self.drawn.items()}
+        return {key: {**cell, **drawn}[key] for key in self.sweep.space}
 
     def _ask(self, number: int, attempt: int) -> optuna.trial.Trial:
         from optuna.samplers import RandomSampler, TPESampler
@@ -86,13 +95,13 @@ class Study:
         if self.find(trial.number) is not None:
             return
         params = {key: p.to_drawn(trial.values[key]) for key, p in self.drawn.items()}
-        state = self._state(trial.state)
+        state, value = self._outcome(trial)
         self.study.add_trial(
             optuna.trial.create_trial(
                 state=state,
                 params=params,
                 distributions={key: p.distribution() for key, p in self.drawn.items()},
-                value=trial.value if state.is_finished() and trial.state != "failed" else None,
+                value=value,
                 intermediate_values=(
                     {trial.reports: trial.value} if trial.value is not None else {}
                 ),
@@ -140,11 +149,14 @@ class Study:
         known = self.find(trial.number)
         if known is None or known.state.is_finished():
             return
-        state = self._state(trial.state)
-        value = trial.value if trial.state in ("finished", "stopped") else None
-        if value is None and trial.state != "failed":
-            state = self._state("failed")
+        state, value = self._outcome(trial)
         self.study.tell(known.number, value, state=state)
+
+    def _outcome(self, trial: Trial) -> tuple[optuna.trial.TrialState, float | None]:
+        """State and value for Optuna, which takes a trial without a number for a failed one."""
+        if trial.state in ("finished", "stopped"):
+            return self._state("failed" if trial.value is None else trial.state), trial.value
+        return self._state(trial.state), None
 
     @staticmethod
     def _state(state: str) -> optuna.trial.TrialState:

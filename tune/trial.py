@@ -148,6 +148,11 @@ def run_one(
 ) -> None:
     """Train a stage; where it is trained already, say again what it found."""
     about = {**about, "before": evaluations(config), "built": False}
+    # A trial's first step says reports and hears answers, which no dry run may; and weights that
+    # another trial may take over are on disk before their report is said.
+    changes = {"dry_run": False} | ({"save_in_background": False} if about["save"] else {})
+    trainer = config.trainer.model_copy(update=changes)
+    config = config.model_copy(update={"trainer": trainer})
     run_stage(make_reporting(stage_class, reporter, about), config)
     if not about["built"] and is_main():
         repeat(reporter, about)

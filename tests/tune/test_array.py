@@ -17,9 +17,18 @@ from sweeps import (
     write_workplace,
 )
 
+from norface.errors import CheckpointError
 from norface.tracking import read_facts
-from tune.array import open_storage
-from tune.folder import Trial, list_trials, read_trial, reports_of, trial_folder, write_trial
+from tune.array import ArrayJob, open_storage, prepare
+from tune.folder import (
+    Trial,
+    holding,
+    list_trials,
+    read_trial,
+    reports_of,
+    trial_folder,
+    write_trial,
+)
 from tune.study import Study
 from tune.sweep import Sweep, load_sweep
 
@@ -59,6 +68,19 @@ def test_jobs_share_a_study_and_a_trial_that_ended_is_not_run_again(tmp_path):
     assert [steps_trained(trial_folder(sweep, n)) for n in (0, 2)] == [before[0], before[2]]
 
 
+def test_a_trial_that_another_job_runs_is_left_alone(tmp_path, monkeypatch):
+    workplace = write_workplace(tmp_path / "work")
+    monkeypatch.chdir(workplace)
+    sweep = Sweep(load_sweep("sweep.yaml", []))
+    prepare(sweep)
+    folder = trial_folder(sweep.folder, 0)
+    with holding(folder / ".watched", ""):
+        with pytest.raises(CheckpointError, match="trials/0000: another job runs this trial"):
+            ArrayJob(sweep.config, 0, str(workplace))()
+        assert read_trial(folder) is None
+    assert ArrayJob(sweep.config, 0, str(workplace))() == "finished"
+
+
 def test_a_trial_asks_slurm_for_what_it_needs_on_the_cluster_that_the_file_describes(
     tmp_path, monkeypatch
 ):
@@ -83,7 +105,7 @@ def test_a_trial_asks_slurm_for_what_it_needs_on_the_cluster_that_the_file_descr
 
 def test_a_sweep_runs_until_its_summary_and_what_was_cancelled_is_killed(tmp_path, monkeypatch):
     pytest.importorskip("mlflow")
-    from tune.array import SummaryJob, collect, prepare
+    from tune.array import SummaryJob, collect
 
     workplace = write_workplace(tmp_path / "work")
     monkeypatch.chdir(workplace)
@@ -114,8 +136,6 @@ def test_a_sweep_runs_until_its_summary_and_what_was_cancelled_is_killed(tmp_pat
 def test_a_job_that_is_signalled_while_it_listens_saves_and_is_queued_again(tmp_path, monkeypatch):
     import submitit
     from submitit.core.job_environment import JobEnvironment
-
-    from tune.array import ArrayJob, prepare
 
     monkeypatch.chdir(write_workplace(tmp_path / "work"))
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))

@@ -103,6 +103,28 @@ def test_what_a_number_draws_depends_on_nothing_but_seed_and_number(make_sweep):
     assert Study(other).propose(0, base.fits) != in_order[0]
 
 
+def test_a_draw_whose_trial_was_never_written_is_the_trials_when_its_job_starts_again(make_sweep):
+    sweep = make_sweep("search={kind: tpe, startup: 1}")
+    base, study = Base(sweep), Study(sweep)
+    first = study.propose(0, base.fits)
+    # Killed here; meanwhile others have ended, from which tpe has learnt.
+    other = Trial(1, study.propose(1, base.fits), state="finished", value=0.5)
+    study.tell(other)
+    assert study.propose(0, base.fits) == first
+    assert len([one for one in study.study.trials if one.user_attrs.get("norface.trial") == 0]) == 1
+
+
+@pytest.mark.parametrize("state", ["finished", "stopped"])
+def test_a_trial_whose_measure_is_no_number_counts_as_failed_for_the_study(make_sweep, state):
+    sweep = make_sweep()
+    study = Study(sweep)
+    trial = Trial(0, study.propose(0, Base(sweep).fits), state=state)
+    study.tell(trial)
+    again = Study(sweep)
+    again.remember(trial)
+    assert [one.study.trials[0].state.name for one in (study, again)] == ["FAIL", "FAIL"]
+
+
 @pytest.mark.parametrize("ended", ["finished", "stopped"])
 def test_tpe_draws_the_same_after_a_restart_and_goes_where_it_is_good(make_sweep, ended):
     sweep = make_sweep("search={kind: tpe, startup: 5}")

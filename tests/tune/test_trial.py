@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from sweeps import EXPERTS, RATE, begin, run_here, write_workplace
+from sweeps import EXPERTS, RATE, VALUES, begin, run_here, write_workplace
 
 from norface.config import load_config
 from norface.tracking import read_facts, read_metrics
 from tune.config import SweepConfig
 from tune.folder import (
     Trial,
+    best_trial,
+    catch_up,
     read_trial,
     reports_of,
     trial_folder,
@@ -41,6 +44,27 @@ def test_the_objective_is_the_mean_over_folds_of_the_epoch_that_the_stage_chose(
     # Another metric counts at the epoch that is exported.
     assert sum_up(lines, "auc", "f1") == pytest.approx((0.5 + 0.8) / 2)
     assert sum_up(lines[:3], "f1", None) == 0.4
+
+
+def test_a_measure_that_is_no_number_is_no_value_and_wins_nothing(tmp_path, workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    sweep, watch = begin(tmp_path)
+    # As AUC of validation subjects who all show the unit.
+    found = {"f1": float("nan"), "auc": 0.5}
+    watch._note({"report": 1, "fold": 0, "images": 8, "metrics": found})
+    assert math.isnan(reports_of(watch.folder)[0]["objective"] or float("nan"))
+    trial = read_trial(watch.folder)
+    assert trial.value is None and catch_up(watch.folder) == trial
+    trial.state = "finished"
+    good = Trial(1, VALUES, state="finished", value=0.1, reports=1)
+    assert best_trial([trial, good], "max") == best_trial([trial, good], "min") == good
+    sweep.study.tell(trial)
+
+
+def test_a_trial_makes_no_dry_run_whose_step_would_report(tmp_path, workplace, monkeypatch, capfd):
+    monkeypatch.chdir(workplace)
+    run_here(tmp_path, "budget.epochs=1")
+    assert "dry run" not in capfd.readouterr().out
 
 
 def test_no_test_subject_has_a_say_in_the_objective(tmp_path, workplace, monkeypatch):
