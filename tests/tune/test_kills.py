@@ -54,10 +54,7 @@ def test_a_trial_of_two_nodes_that_loses_a_rank_is_started_again(tmp_path, workp
     others: list[subprocess.Popen] = []
 
     def start_others() -> list[str]:
-        command = [
-            sys.executable, "-m", "tune.ranks", "--ranks", "1", "--nodes", "2",
-            "--address", "127.0.0.1", "--port", str(find_free_port()), str(watch.folder),
-        ]  # fmt: skip
+        command = ranks_command(watch.folder)
         others.append(subprocess.Popen([*command, "--node", "1"], stdin=subprocess.PIPE))
         return command
 
@@ -74,6 +71,14 @@ def test_a_trial_of_two_nodes_that_loses_a_rank_is_started_again(tmp_path, workp
     assert others[1].wait(60) == 0
 
 
+def ranks_command(folder: Path) -> list[str]:
+    """What starts one rank on each of two nodes, both this machine; the first of them."""
+    return [
+        sys.executable, "-m", "tune.ranks", "--ranks", "1", "--nodes", "2",
+        "--address", "127.0.0.1", "--port", str(find_free_port()), str(folder),
+    ]  # fmt: skip
+
+
 def catches(pid: int, number: int) -> bool:
     """Whether a process has a handler of this signal."""
     status = Path(f"/proc/{pid}/status").read_text()
@@ -88,10 +93,7 @@ def test_ranks_of_another_node_end_with_whoever_started_them(
 ):
     monkeypatch.chdir(workplace)
     _, watch = begin(tmp_path, "resources.nodes=2")
-    command = [
-        sys.executable, "-m", "tune.ranks", "--ranks", "1", "--nodes", "2", "--node", "1",
-        "--address", "127.0.0.1", "--port", str(find_free_port()), str(watch.folder),
-    ]  # fmt: skip
+    command = [*ranks_command(watch.folder), "--node", "1"]
     environment = {**os.environ, "PYTHONPATH": str(sweeps.PROJECT), "NORFACE_GRACE_S": "1"}
     ranks = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
     # Rank 1 waits for rank 0, which never comes.
