@@ -19,7 +19,7 @@ import importlib
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -138,10 +138,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(__doc__)
         return 0 if words else 2
     dry_run = words[0] == "--dry-run"
+    return tell("launchers.snapshot", lambda: freeze(words[dry_run:], dry_run=dry_run).folder)
+
+
+def tell(program: str, freezing: Callable[[], Path]) -> int:
+    """Print the folder of a snapshot, or the user's mistake; returns the exit code."""
     try:
-        print(freeze(words[dry_run:], dry_run=dry_run).folder)
+        print(freezing())
     except NorfaceError as error:
-        print(f"launchers.snapshot: {error}", file=sys.stderr)
+        print(f"{program}: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -61,7 +61,7 @@ take_options() { # "$@"
 
 # Queues a script with frozen code and config; its words are the frozen config, or those after --.
 queue() { # SCRIPT NORFACE-COMMAND... [-- WORDS...]
-    local script=$1 command=() words=() snapshot job
+    local script=$1 command=() words=() snapshot
     shift
     while (($#)) && [[ $1 != -- ]]; do
         command+=("$1")
@@ -69,6 +69,12 @@ queue() { # SCRIPT NORFACE-COMMAND... [-- WORDS...]
     done
     snapshot=$("${PYTHON[@]}" -m launchers.snapshot ${dry_run:+--dry-run} "${command[@]}") || exit $?
     if (($#)); then words=("${@:2}"); else words=("$snapshot/config.yaml"); fi
+    queue_frozen "$script" "$snapshot" "${words[@]}"
+}
+
+# Queues a script of a snapshot (launchers/snapshot.py, tune/freeze.py), or shows it.
+queue_frozen() { # SCRIPT SNAPSHOT WORDS...
+    local script=$1 snapshot=$2 words=("${@:3}") job
     if [[ $dry_run ]]; then
         printf '# sbatch --parsable' && printf ' %q' "${OPTIONS[@]}" "$snapshot/slurm/$script" \
             "${words[@]}" && echo && cat "$ROOT/slurm/$script"
@@ -111,20 +117,40 @@ set_ranks() {
     # refuses to train unless it finds exactly this number of ranks.
     export NORFACE_WORLD_SIZE=$((SLURM_JOB_NUM_NODES * RANKS_PER_NODE))
     MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-    MASTER_PORT=$(choose_port)
+    MASTER_PORT=$(choose_port) || exit $?
     export MASTER_ADDR MASTER_PORT
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$CPUS_PER_RANK}
 }
 
-# A port of this node, the job's first, at which nobody listens. Jobs that share a node look from
-# different ones on. Below those that Linux hands out (32768), above those of Ray in tune.sh.
+# A port of this node, the job's first, at which nobody listens. Below those that Linux hands out
+# (32768), above those of Ray in tune.sh.
 choose_port() {
-    local first=$((SLURM_JOB_ID % 2700)) port next
-    for ((next = 0; next < 2700; next++)); do
-        port=$((30000 + (first + next) % 2700))
-        (: <>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
+    choose_ports 30000 32700 1 1 < <(show_sockets)
+}
+
+# This node's TCP sockets, as Linux lists them.
+show_sockets() {
+    cat /proc/net/tcp /proc/net/tcp6 2>/dev/null
+}
+
+# The first of COUNT ports in a row at which nobody listens on the nodes whose sockets are read from
+# stdin. Looked at are FIRST, FIRST + STEP ... below END; jobs that share a node begin at different
+# ones.
+choose_ports() { # FIRST END STEP COUNT
+    local -A taken=()
+    local places=$((($2 - $1) / $3)) port next offset hex
+    for hex in $(awk '$4 == "0A" {sub(/.*:/, "", $2); print $2}' | sort -u); do
+        taken[$((16#$hex))]=yes
     done
-    die "no free port between 30000 and 32700 on $(hostname)"
+    for ((next = 0; next < places; next++)); do
+        port=$(($1 + (SLURM_JOB_ID + next) % places * $3))
+        for ((offset = 0; offset < $4; offset++)); do
+            [[ ! ${taken[$((port + offset))]:-} ]] || continue 2
+        done
+        echo "$port"
+        return
+    done
+    die "no free ports between $1 and $2 on ${SLURM_JOB_NODELIST:-$(hostname)}"
 }
 
 # Sets PART, the I/N of this task of an array; tasks are counted from the first: 0-15 and 1-16 are

@@ -5,9 +5,9 @@
 #   slurm/tune.sh --nodes=4 --gpus-per-node=8 --cpus-per-task=64 --time=24:00:00 CONFIG ...
 #
 # CONFIG is one of configs/tune; paths are relative to where sbatch was called. Ray's head and the
-# driver run on the first node, a worker on each other; trials go wherever they fit. Ports are drawn
-# from the job's number, so that jobs that share a node do not meet, and so is nothing else: Ray
-# listens on every interface, behind a token that only this job knows (docs/sweeps.md).
+# driver run on the first node, a worker on each other; trials go wherever they fit. Ports are free
+# ones on all nodes, looked for from the job's number on, so that jobs that share a node do not meet.
+# Ray listens on every interface, behind a token that only this job knows (docs/sweeps.md).
 # A preempted, time-limited or node-failed job is requeued and goes on; so does the same command.
 # Options, --dry-run and freezing are pretrain_nor.sh's; NORFACE_VENV names a virtual environment
 # other than .venv (with norface[tune]).
@@ -33,14 +33,7 @@ load_setup
 [[ -x $(dirname "$PYTHON")/ray ]] || die "no Ray beside $PYTHON; pip install norface[tune]"
 if [[ ! ${SLURM_JOB_ID:-} ]]; then
     snapshot=$("${PYTHON[@]}" -m tune.freeze ${dry_run:+--dry-run} "${WORDS[@]}") || exit $?
-    command=(sbatch --parsable "${OPTIONS[@]}" "$snapshot/slurm/tune.sh" "$snapshot/config.yaml")
-    if [[ $dry_run ]]; then
-        printf '#' && printf ' %q' "${command[@]}" && echo && cat "$ROOT/slurm/tune.sh"
-        exit
-    fi
-    job=$("${command[@]}") || exit 1
-    echo "job $job; code and config frozen in $snapshot" >&2
-    echo "$job"
+    queue_frozen tune.sh "$snapshot" "$snapshot/config.yaml"
     exit
 fi
 export RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=token RAY_DISABLE_IMPORT_WARNING=1
@@ -51,7 +44,9 @@ mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 first=${nodes[0]}
 address=$(getent ahostsv4 "$first" | awk 'NR == 1 {print $1}')
 [[ $address && $address != 127.* ]] || address=$(hostname --ip-address | awk '{print $1}')
-port=$((10000 + SLURM_JOB_ID % 500 * 40))
+# Of all nodes: one number serves them all.
+port=$(srun --overlap --nodes="${#nodes[@]}" --ntasks="${#nodes[@]}" --ntasks-per-node=1 \
+    bash -c "$(declare -f show_sockets); show_sockets" | choose_ports 10000 30000 40 8) || exit $?
 ports=(--node-manager-port=$((port + 1)) --object-manager-port=$((port + 2))
     --dashboard-agent-listen-port=$((port + 4)) --dashboard-agent-grpc-port=$((port + 5))
     --runtime-env-agent-port=$((port + 6)) --metrics-export-port=$((port + 7))

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import yaml
 
-from launchers.snapshot import CONFIG, FOLDER, write_snapshot
+from launchers.snapshot import CONFIG, FOLDER, tell, write_snapshot
 from norface.cli.arguments import Parser
-from norface.errors import NorfaceError
 from tune.base import find_base
 from tune.sweep import Sweep, load_sweep
 
@@ -43,12 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--dry-run", action="store_true", help="only print the folder")
     given = parser.parse_intermixed_args(arguments)
-    try:
-        print(freeze_sweep(given.config, given.overrides, dry_run=given.dry_run))
-    except NorfaceError as error:
-        print(f"tune.freeze: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return tell(
+        "tune.freeze", lambda: freeze_sweep(given.config, given.overrides, dry_run=given.dry_run)
+    )
 
 
 if __name__ == "__main__":

@@ -48,6 +48,40 @@ def test_ranks_meet_at_a_port_that_nobody_listens_at(tmp_path):
         assert call(tmp_path, "choose_port", job=2699).stdout == "30000\n"
 
 
+def test_ray_gets_eight_free_ports_in_a_row_on_all_nodes(tmp_path):
+    choose = "choose_ports 10000 30000 40 8"
+    assert call(tmp_path, f"show_sockets | {choose}", job=500 + 3).stdout == "10120\n"
+    with socket.socket() as one, socket.socket(socket.AF_INET6) as two:
+        # The last of the job's own eight, on one address only; and the first of the next eight.
+        one.bind(("127.0.0.1", 10127))
+        two.bind(("::1", 10160))
+        for listener in (one, two):
+            listener.listen()
+        assert call(tmp_path, f"show_sockets | {choose}", job=3).stdout == "10200\n"
+    # What another node says counts too: 27D8 is 10200, 0A a socket that listens, 01 one that talks.
+    other = "0: 0100007F:{port} 00000000:0000 {state} 00000000:00000000 00:00000000"
+    lines = [other.format(port="27D8", state="0A"), other.format(port="2800", state="01")]
+    said = call(tmp_path, f"printf '%s\\n' '{lines[0]}' '{lines[1]}' | {choose}", job=5)
+    assert said.stdout == "10240\n"
+
+
+def test_no_free_port_is_one_line(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = call(tmp_path, f"show_sockets | choose_ports {port} {port + 1} 1 1; echo $?")
+    assert said.stdout == "2\n" and said.stderr.count("\n") == 1
+    assert f"no free ports between {port} and {port + 1} on " in said.stderr
+
+
+def test_all_scripts_find_what_they_share_in_the_same_way():
+    heads = {
+        re.search(r"\nset -uo.*?\nsource [^\n]*\n", path.read_text(), re.DOTALL)[0]
+        for path in SCRIPTS.glob("*.sh")
+        if path.name != "common.sh"
+    }
+    assert len(heads) == 1
+
+
 @pytest.mark.parametrize("line", ["child=*", "trap*ask_to_stop*"])
 def test_a_request_while_the_ranks_are_being_started_reaches_them(tmp_path, line):
     # bash runs the trap of DEBUG right before such a line of run_and_wait.
