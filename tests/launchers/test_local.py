@@ -90,7 +90,7 @@ def test_ranks_die_with_a_launcher_that_is_killed(tmp_path):
         "time.sleep(120)\n"
     )
     caller = (
-        f"from launchers.local import launch; launch({python(program, str(tmp_path))!r}, ranks=2)"  # noqa: E501
+        f"from launchers.local import launch; launch({python(program, str(tmp_path))!r}, ranks=2)"
     )
     launcher = subprocess.Popen(python(caller), cwd=Path(__file__).parents[2])
     wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
