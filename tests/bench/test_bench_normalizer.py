@@ -1,5 +1,7 @@
 """The bench of F_nor takes the real step, and its operations are those that the step executes."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from norface.bench.critics import draw_critics
 from norface.bench.normalizer import NormalizerRate, Steps, time_steps, write_config
+from norface.cli.main import main
 from norface.config import load_config
 from norface.critics.arcface import ArcFaceCritic
 from norface.critics.base import KINDS, Card
@@ -135,6 +138,18 @@ def test_critics_of_the_papers_sizes_judge_faces_of_any_side():
         found = {kind: one(torch.rand(1, 3, 96, 96) * 2 - 1) for kind, one in critics.items()}
     assert found["landmarks"].shape == (1, 68, 2) and found["identity"].shape == (1, 512)
     assert all(torch.isfinite(f).all() for f in found.values() if isinstance(f, torch.Tensor))
+
+
+@pytest.mark.slow
+def test_the_command_measures_both_precisions_with_the_papers_critics(capsys):
+    words = ["bench", "normalizer", "--batch", "1", "--side", "64", "--rounds", "1", "--json"]
+    assert main(words) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == ["fp32", "bf16"]
+    for rate in found.values():
+        assert 0 < rate["share"] < 1 and 0 < rate["critics_share"] < 1
+        # The critics resize to their own sides: at 64x64 they are most of the work.
+        assert rate["critics_gflop"] > 5 * rate["trained_gflop"] > 0
 
 
 def test_the_step_is_that_of_the_shipped_config(tmp_path, pytestconfig):
