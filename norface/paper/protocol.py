@@ -77,10 +77,11 @@ def _name_targets(summary: Mapping[str, Any]) -> str:
 
 
 def count_seen(crossval: CrossvalConfig, setting: str) -> str:
-    """'0 of 9', by the cards of the sets, over all folds; what is not known is said so."""
+    """'0 of 9', by the cards of the sets that the runs name, over all folds; what is not known is
+    said so."""
     data = crossval.cla.data
     index = ShardIndex.open(data.shards, cache=data.cache_folder).select(split=data.split)
-    seen, tested = 0, 0
+    streams, seen, tested = read_streams(crossval, setting), 0, 0
     for fold in open_folds(data, index):
         persons: set[tuple[str, str]] = set()
         try:
@@ -88,6 +89,9 @@ def count_seen(crossval: CrossvalConfig, setting: str) -> str:
             cards = [read_set(folder) for stream in sets for folder in stream]
         except NorfaceError:
             return "not known (a set is no longer there)"
+        trained_by = {g for one in streams.get(fold.name, []) for g in one["generators"]}
+        if {card.generator for card in cards} != trained_by:
+            return "not known (the sets have changed since the runs)"
         for card in cards:
             if card.trained_on is None:
                 return "not known (released pictures)"

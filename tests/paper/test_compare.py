@@ -286,6 +286,15 @@ def test_both_protocols_stand_side_by_side_and_say_what_each_may_see(workplace, 
     )
     saw = "test subjects that the sets' generators saw"
     assert f"- {saw}: 0 of 9 [norface]; 9 of 9 [norface.paper]\n" in text
+    # Pictures that were made again since are not those that were trained on.
+    card = (saw_all / "set.json").read_text()
+    (saw_all / "set.json").write_text(card.replace("a11a11a11a11", "b22b22b22b22"))
+    again = [*words, "protocols=[strict, paper]", "train=false"]
+    assert main(["paper", "table7", *config, *again]) == 0
+    text = (tmp_path / "table7.md").read_text()
+    assert "not known (the sets have changed since the runs) [norface.paper]" in text
+    assert "generator a11a11a11a11" in text and "b22" not in text
+    (saw_all / "set.json").write_text(card)
     assert main(["paper", "table1", *config, *words, "protocols=[strict, paper]"]) == 0
     header = (tmp_path / "table1.md").read_text().splitlines()[4]
     assert "| this code, strict protocol [rendered true" in header
