@@ -15,6 +15,7 @@ from norface.paper.config import ExperimentPlace, PaperConfig
 from norface.paper.experiments import Measured, list_places, run_experiment
 from norface.paper.faces import Faces, Row, choose_faces, read_faces
 from norface.paper.published import MEAN
+from norface.paper.settings import read_classifier
 from norface.paper.study import write_study
 from norface.report.figures import COLOURS, INK, RULE
 from norface.tracking import replacing
@@ -76,12 +77,13 @@ def draw_fig4(config: PaperConfig) -> list[Path]:
     """OUT/fig4-EXPERIMENT.png and .csv: Figure 9, and below it the mean metric of each target."""
     paths = []
     for name, place in places_with_targets(config).items():
-        if not place.targets or "-emotion" in name:
+        task = read_classifier(config, name, place).get("task", "au")
+        # The figure is of action units.
+        if not place.targets or task == "emotion":
             continue
         faces = choose_faces(config, name, place)
         rows = faces.of(place.targets)
         settings = {"w/o Idn": "without"} | {one: f"target-{one}" for one in place.targets}
-        task = "intensity" if name.endswith("-intensity") else "au"
         given = config.model_copy(update={"experiments": {name: place}, "protocols": None})
         outcome = run_experiment(given, name, task, list(settings.values()))
         metric = "icc" if task == "intensity" else "f1"
@@ -96,7 +98,9 @@ def draw_fig4(config: PaperConfig) -> list[Path]:
         paths += [_save(figure, config.out / f"fig4-{name}.png")]
         paths += [_write_csv(config.out / f"fig4-{name}.csv", found, metric, outcome.absent)]
     if not paths:
-        raise NothingToDraw("fig4: no experiment has target identities (targets: {NAME: [SET]})")
+        raise NothingToDraw(
+            "fig4: no experiment of action units has target identities (targets: {NAME: [SET]})"
+        )
     return paths
 
 
