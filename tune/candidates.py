@@ -105,10 +105,17 @@ def normalize_with(choice: NormalizeChoice, target: str, fold: str) -> Path:
             device="cuda" if choose_cuda("auto") else "cpu",
         )
         if out != choice.out:
-            link = folder.with_name(f".{CHOSEN}.{os.getpid()}")
-            link.symlink_to(folder.name)
-            os.replace(link, folder.with_name(CHOSEN))
+            choose_set(folder)
     return folder
+
+
+def choose_set(folder: Path) -> None:
+    """Have the link beside a set point to it. One process at a time."""
+    link = folder.with_name(f".{CHOSEN}")
+    # A process that was killed here has left it.
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder.name)
+    os.replace(link, folder.with_name(CHOSEN))
 
 
 def set_path(choice: NormalizeChoice, target: str) -> Path:
