@@ -8,6 +8,7 @@ store all do the same.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import sys
@@ -75,11 +76,14 @@ class Feed:
         """Find this run in the store, or make it; learn what the store already has."""
         self.client = make_client(self.uri)
         experiment = self._experiment_id()
-        run_id = self._find(experiment, self.facts["id"])
-        if run_id is None:
-            started = int(self.facts["started"] * 1000)
-            run = self.client.create_run(experiment, started, {RUN_TAG: self.facts["id"]})
-            run_id = run.info.run_id
+        with open(self.folder / ".mlflow.lock", "a") as lock:
+            # Two feeds that both find no run (a sync beside the training) would each make one.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            run_id = self._find(experiment, self.facts["id"])
+            if run_id is None:
+                started = int(self.facts["started"] * 1000)
+                run = self.client.create_run(experiment, started, {RUN_TAG: self.facts["id"]})
+                run_id = run.info.run_id
         run = self.client.get_run(run_id)
         for name in run.data.metrics:
             history = self.client.get_metric_history(run_id, name)

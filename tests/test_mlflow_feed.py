@@ -1,8 +1,9 @@
-"""A run's files in a real store of MLflow: there as they are now, and not sent for nothing."""
+"""One run of MLflow a run folder; its files are there as they are now, and not sent for nothing."""
 
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from norface.mlflow_client import make_client
@@ -51,3 +52,15 @@ def test_a_file_that_changes_and_keeps_its_size_is_sent_again_and_no_other(
     path.unlink()
     sync([folder])
     assert path.read_text() == "f1 0.43\n"
+
+
+def test_feeds_of_one_folder_at_once_make_one_run(tmp_path):
+    folder = tmp_path / "once"
+    open_run(folder, kind="test", tracking=TrackingConfig()).log({"loss": 1.0}, step=1)
+    client = make_client(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client.create_experiment("norface")
+    feeds = [Feed(folder) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(Feed.update, feeds))
+    (run,) = client.search_runs([client.get_experiment_by_name("norface").experiment_id])
+    assert {feed.run_id for feed in feeds} == {run.info.run_id}
