@@ -11,6 +11,7 @@ import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from norface.files import file_sha256
 from norface.tracking import replacing
 
 MLFLOW_FILE = "mlflow.json"
@@ -47,8 +48,6 @@ class SentFiles:
 
     def is_new(self, path: Path) -> bool:
         """Whether the store lacks this file, or has it as it was before."""
-        from norface.critics.base import file_sha256
-
         found = path.stat()
         look = found.st_ino, found.st_mtime_ns, found.st_size
         if self._looks.get(path) != look:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from norface import __version__
-from norface.critics.base import file_sha256
+from norface.files import file_sha256
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from norface.critics.base import file_sha256
 from norface.data.normalized import NormalizedSet, claim_set
 from norface.data.parts import parse_part
 from norface.data.records import FaceRecord
 from norface.data.shards import ShardFile, ShardIndex, write_index
 from norface.errors import ConfigError
+from norface.files import file_sha256
 from norface.images import (
     decode_jpeg,
     encode_jpeg,

@@ -6,11 +6,11 @@ import torch
 from disks import remount, small_disk
 
 from norface.cli.main import main
-from norface.critics.base import file_sha256
 from norface.data.normalized import NormalizedSet, read_set, write_set
 from norface.data.records import FaceRecord
 from norface.data.shards import ShardIndex, ShardWriter
 from norface.errors import ConfigError, CorpusError
+from norface.files import file_sha256
 from norface.images import encode_jpeg, read_photo, to_image, to_pixels, write_png
 from norface.models.normalizer import Normalizer, NormalizerConfig, load_generator, save_generator
 from norface.normalize import normalize_shards

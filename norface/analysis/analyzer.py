@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from norface.critics.base import file_sha256
 from norface.data.alignment import align_face, template_points
 from norface.data.detection import Detection, FaceDetector, choose_detector
 from norface.data.normalized import StreamSource, digest_pixels
 from norface.errors import ConfigError, CorpusError, WeightsError
+from norface.files import file_sha256
 from norface.images import read_photo, resize_pixels, to_image, to_pixels
 from norface.models.classifier import Classifier, load_classifier, to_scores
 from norface.models.normalizer import Normalizer, load_generator

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from norface.critics.base import Card, Critic, CriticChoice, file_sha256, find_weights
+from norface.critics.base import Card, Critic, CriticChoice, find_weights
 from norface.critics.catalogue import OFFERS
 from norface.critics.warp import ARCFACE_SIDE, build_arcface_warp
 from norface.errors import WeightsError
+from norface.files import file_sha256
 from norface.models.face_networks import fold_norms
 from norface.models.iresnet import DEPTHS, IResNet, count_blocks
 from norface.models.onnx_graph import OnnxGraph, read_onnx

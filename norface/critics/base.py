@@ -15,7 +15,6 @@ offer in catalogue.py. The file is imported only when a configuration names it.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from torch import nn
 
 from norface.config import Config
 from norface.errors import ConfigError, WeightsError
+from norface.files import file_sha256
 
 KINDS = ("identity", "perceptual", "landmarks", "expression", "eyebrow")
 "Every kind of critic, in the order of the equations that use them."
@@ -278,9 +278,3 @@ def read_sums() -> dict[str, str]:
         return {}
     pairs = (line.split(maxsplit=1) for line in path.read_text().splitlines() if line.strip())
     return {name.strip().lstrip("*"): digest for digest, name in pairs}
-
-
-def file_sha256(path: str | Path) -> str:
-    """sha256 of a file, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,8 +6,9 @@ import importlib.util
 from typing import Literal
 
 from norface.config import Config
-from norface.critics.base import KINDS, PACKAGED, SOURCES, file_sha256, read_sums
+from norface.critics.base import KINDS, PACKAGED, SOURCES, read_sums
 from norface.errors import WeightsError
+from norface.files import file_sha256
 from norface.models.mediapipe import HOW_TO_GET, find_task_file
 
 RESEARCH = "non-commercial research only"

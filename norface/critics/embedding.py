@@ -15,9 +15,10 @@ import timm
 import torch
 from torch import Tensor
 
-from norface.critics.base import Card, Critic, CriticChoice, file_sha256, find_weights
+from norface.critics.base import Card, Critic, CriticChoice, find_weights
 from norface.critics.catalogue import OFFERS
 from norface.errors import WeightsError
+from norface.files import file_sha256
 from norface.models.expression_embedding import (
     ExpressionEmbedding,
     build_timm,

@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from norface.critics.base import Card, Critic, CriticChoice, file_sha256, find_weights
+from norface.critics.base import Card, Critic, CriticChoice, find_weights
 from norface.critics.catalogue import OFFERS, packaged_name
 from norface.errors import WeightsError
+from norface.files import file_sha256
 from norface.models.face_networks import (
     UNITS,
     FaceReader,

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from norface.critics.base import Card, Critic, CriticChoice, file_sha256, find_weights
+from norface.critics.base import Card, Critic, CriticChoice, find_weights
 from norface.critics.catalogue import OFFERS
 from norface.critics.face_reader import CONTOUR
+from norface.files import file_sha256
 from norface.images import resize_images
 from norface.models.face_networks import POINTS, fold_norms
 from norface.models.hrnet_landmarks import SIDE, HrnetLandmarks

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from norface.critics.base import Card, Critic, CriticChoice, file_sha256
+from norface.critics.base import Card, Critic, CriticChoice
 from norface.critics.catalogue import OFFERS
 from norface.errors import WeightsError
+from norface.files import file_sha256
 from norface.images import resize_images
 from norface.models.mediapipe import (
     BROW_BLENDSHAPES,

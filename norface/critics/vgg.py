@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from norface.critics.base import Card, Critic, CriticChoice, file_sha256, find_weights
+from norface.critics.base import Card, Critic, CriticChoice, find_weights
 from norface.critics.catalogue import OFFERS
+from norface.files import file_sha256
 from norface.images import resize_images
 from norface.models.tensors import Standardize, fill_network, read_tensors
 

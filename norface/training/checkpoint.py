@@ -14,7 +14,6 @@ system cost at most one interval.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import pickle
@@ -31,7 +30,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from norface.errors import CheckpointError
-from norface.files import sync_to_disk, write_tensors
+from norface.files import file_sha256, sync_to_disk, write_tensors
 from norface.training.retention import Retention
 
 MANIFEST, STATE = "manifest.json", "state.pt"
@@ -84,7 +83,7 @@ class CheckpointFolder:
             with open(aside / STATE, "wb") as file:
                 torch.save({name: part for name, part in state.items() if name != "models"}, file)
             (aside / "config.yaml").write_text(config_text, encoding="utf-8")
-            sums = {path.name: digest(path) for path in sorted(aside.iterdir())}
+            sums = {path.name: file_sha256(path) for path in sorted(aside.iterdir())}
             values = {**manifest.__dict__, "sha256": sums}
             (aside / MANIFEST).write_text(json.dumps(values, indent=1), encoding="utf-8")
             # Before it has its name, and before older ones go: a loss of power leaves it whole.
@@ -171,7 +170,7 @@ def verify(path: Path) -> Manifest:
     manifest = read_manifest(path)
     for name, expected in manifest.sha256.items():
         try:
-            found = digest(path / name)
+            found = file_sha256(path / name)
         except OSError:
             raise CheckpointError(f"{path / name}: missing or not readable") from None
         if found != expected:
@@ -193,12 +192,6 @@ def read_manifest(path: Path) -> Manifest:
     if STATE not in names or len(names) < len(manifest.sha256):
         raise CheckpointError(f"{path / MANIFEST}: does not list the files of its folder (sha256)")
     return manifest
-
-
-def digest(path: Path) -> str:
-    """sha256 of a file in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def discard(path: Path) -> None:

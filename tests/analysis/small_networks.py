@@ -2,8 +2,8 @@
 
 import torch
 
-from norface.critics.base import file_sha256
 from norface.data.normalized import digest_pixels
+from norface.files import file_sha256
 from norface.images import read_photo, resize_pixels
 from norface.models.classifier import Classifier, ClassifierConfig, save_classifier
 from norface.models.normalizer import Normalizer, NormalizerConfig, save_generator

@@ -15,8 +15,8 @@ from small_networks import write_classifier, write_generator
 
 from norface import Analyzer
 from norface.cli.main import main
-from norface.critics.base import file_sha256
 from norface.errors import ConfigError, CorpusError
+from norface.files import file_sha256
 from norface.images import read_photo, resize_pixels, to_image, to_pixels, write_png
 from norface.models.classifier import load_classifier
 from norface.models.mediapipe import find_task_file

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from seeded import check_gradient, draw_faces, settle
 
 from norface.critics.arcface import ArcFaceCritic
-from norface.critics.base import Card, CriticChoice, CriticsConfig, build_critics, file_sha256
+from norface.critics.base import Card, CriticChoice, CriticsConfig, build_critics
 from norface.critics.warp import ARCFACE_POINTS, build_arcface_warp
 from norface.data.alignment import (
     fit_similarity,
@@ -21,6 +21,7 @@ from norface.data.alignment import (
     warp_picture,
 )
 from norface.errors import ConfigError, WeightsError
+from norface.files import file_sha256
 from norface.images import to_image, to_pixels
 from norface.models.iresnet import DEPTHS, IResNet, count_blocks
 from norface.models.onnx_graph import read_onnx

@@ -4,16 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from norface.critics.base import (
-    PACKAGED,
-    CriticChoice,
-    CriticsConfig,
-    build_critics,
-    file_sha256,
-    read_sums,
-)
+from norface.critics.base import PACKAGED, CriticChoice, CriticsConfig, build_critics, read_sums
 from norface.data.labels import DETECTION_UNITS
 from norface.evaluation.normalization import intensity_correlation
+from norface.files import file_sha256
 from norface.images import to_image
 from norface.models.face_networks import UNITS, load_face_network
 from norface.synthetic.corpus import draw_parameters, render_batch

@@ -6,8 +6,9 @@ import torch
 from safetensors.torch import save_file
 from seeded import check_gradient, draw_faces
 
-from norface.critics.base import CriticChoice, CriticsConfig, build_critics, file_sha256
+from norface.critics.base import CriticChoice, CriticsConfig, build_critics
 from norface.errors import WeightsError
+from norface.files import file_sha256
 
 
 @pytest.fixture(scope="module")
