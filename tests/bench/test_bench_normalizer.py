@@ -147,7 +147,7 @@ def test_the_command_measures_both_precisions_with_the_papers_critics(capsys):
     found = json.loads(capsys.readouterr().out)
     assert list(found) == ["fp32", "bf16"]
     for rate in found.values():
-        assert 0 < rate["share"] < 1 and 0 < rate["critics_share"] < 1
+        assert 0 < rate["share"] < 1 and rate["critics_share"] > 0
         # The critics resize to their own sides: at 64x64 they are most of the work.
         assert rate["critics_gflop"] > 5 * rate["trained_gflop"] > 0
 
