@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from bp4d_trees import by_frame, pictures, read, table, write
+from bp4d_trees import by_frame, pictures, read, table, with_rest, write
 from films import number_shown, write_film
 
 from norface.cli.main import main
@@ -190,15 +190,6 @@ def test_films_that_are_short_damaged_doubled_or_misnamed_are_problems(root):
     records, problems = read(root)
     assert [r.frame for r in records if r.subject == "M001"] == [3, 4, 5]
     assert any(what.endswith("2M01_T1.avi: 6-7") for _, what in problems)
-
-
-def with_rest(text):
-    """A table of the units 1, 2, 4 and 12 => the same with columns of all others, all 0."""
-    header, *rows = text.splitlines()
-    others = [unit for unit in DETECTION_UNITS["bp4d"] if unit not in (1, 2, 4, 12)]
-    rest = "," + ",".join(map(str, others))
-    lines = [header + rest, *(row and row + ",0" * len(others) for row in rows)]
-    return "\n".join(lines) + "\n"
 
 
 HEADER = "0,1,2,4,12\n"

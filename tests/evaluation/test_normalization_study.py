@@ -68,8 +68,9 @@ def test_copies_bare_targets_and_true_faces_get_the_marks_they_deserve(world, tm
         name: {figure: interval["value"] for figure, interval in figures.items()}
         for name, figures in result["sets"].items()
     }
-    # One of the six persons is the target, whose faces are as near to the one as to the other.
-    assert sets["copy"]["nearer_to_target"] < 0.3 < 0.9 < sets["truth"]["nearer_to_target"]
+    # One of the six persons is the target, whose faces may be nearer to its mean than to the
+    # picture that is aimed at; those of the other five all count.
+    assert sets["copy"]["nearer_to_target"] < 0.3 < 5 / 6 <= sets["truth"]["nearer_to_target"]
     assert sets["bare"]["target_similarity"] == pytest.approx(1, abs=0.02)
     # A copy tells who it is, as the originals do; the bare target cannot.
     assert sets["copy"]["source_rank1"] > 0.8 and sets["copy"]["source_auc"] > 0.9
