@@ -19,6 +19,8 @@ SOURCES = [
     for path in sorted((PROJECT / folder).rglob("*.py"))
 ]
 
+SAFE_LOADERS = ("SafeLoader", "yaml.SafeLoader", "yaml.CSafeLoader")
+
 
 def name_of(call: ast.Call) -> str:
     """torch.load for `torch.load(...)`."""
@@ -41,12 +43,16 @@ def offences(text: str) -> list[str]:
             elif name.endswith(("read_pickle", "load_pickle")):
                 what = f"{name} unpickles"
             elif name.startswith("yaml.") and name.endswith(("load", "load_all")):
-                if not name.startswith("yaml.safe_"):
+                if not name.startswith("yaml.safe_") and words.get("Loader") not in SAFE_LOADERS:
                     what = f"{name} makes objects; use yaml.safe_load"
             elif words.get("shell") == "True" or name in ("os.system", "os.popen"):
                 what = f"{name} with a shell"
             elif name in ("eval", "exec", "__import__"):
                 what = f"{name} runs what it is given"
+        elif isinstance(node, ast.ImportFrom | ast.Import):
+            for one in node.names:
+                if one.asname == "SafeLoader" and one.name not in ("CSafeLoader", "SafeLoader"):
+                    what = f"{one.name} under the name of a safe loader"
         elif isinstance(node, ast.Constant) and node.value in ("0.0.0.0", "::"):
             what = "an address that listens everywhere"
         if what:
@@ -68,6 +74,8 @@ def test_nothing_is_unpickled_and_no_shell_or_open_door_is_used(path):
         "np.load(path, allow_pickle=True)",
         "pd.read_pickle(path)",
         "yaml.load(text, Loader=yaml.Loader)",
+        "yaml.load(text)",
+        "from yaml import Loader as SafeLoader",
         "subprocess.run(line, shell=True)",
         "os.system(line)",
         "eval(text)",
@@ -76,6 +84,19 @@ def test_nothing_is_unpickled_and_no_shell_or_open_door_is_used(path):
 )
 def test_the_search_finds_each_of_them(text):
     assert len(offences(text)) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "yaml.safe_load(text)",
+        "from yaml import CSafeLoader as SafeLoader\nyaml.load(text, Loader=SafeLoader)",
+        "torch.load(path, weights_only=True)",
+        "subprocess.run(words)",
+    ],
+)
+def test_the_search_lets_safe_ways_pass(text):
+    assert offences(text) == []
 
 
 def test_job_scripts_open_no_door_and_build_no_command_from_words():
