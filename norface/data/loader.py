@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import atexit
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -23,6 +23,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from norface.config import Config
+from norface.data.handover import Handover, Parcel, forget_workers
 from norface.data.mixture import Mixture, shuffle
 from norface.data.remote import ShardPlace
 from norface.data.selecting import LabelKind, labelled_rows
@@ -194,19 +195,22 @@ def build_loader(
     sampler: Iterable[list[Draw]],
     *,
     workers: int,
-    collate: Callable[[list[Any]], Any] | None = None,
 ) -> Loader:
     """A loader of batches in the sampler's order; workers change the speed, never the batches."""
-    return Loader(dataset, batch_sampler=sampler, collate_fn=collate, workers=workers)
+    return Loader(dataset, batch_sampler=sampler, workers=workers)
 
 
 class Loader(DataLoader[Any]):
-    """torch's DataLoader, with the settings and the errors that every loader here shares."""
+    """torch's DataLoader, with the settings and the errors that every loader here shares.
+
+    A batch is what `stack_samples` makes of samples with the same names.
+    """
 
     def __init__(self, dataset: Dataset[Any], *, workers: int, **options: Any):
         super().__init__(
             dataset,
             num_workers=workers,
+            collate_fn=Handover(),
             worker_init_fn=_start_worker,
             pin_memory=torch.cuda.is_available(),
             # Else an iterator consumes the global generator, and a resumed run draws otherwise.
@@ -218,7 +222,8 @@ class Loader(DataLoader[Any]):
         iterator = super().__iter__()
         _reading.add(iterator)
         try:
-            yield from iterator
+            for batch in iterator:
+                yield batch.open() if isinstance(batch, Parcel) else batch
         except NorfaceError as error:
             # A worker's error arrives with its traceback: the user's mistake is its last line.
             line = str(error).strip().splitlines()[-1]
@@ -237,6 +242,7 @@ def _end_workers(iterator: Any) -> None:
     """Send the workers home. torch leaves that to the garbage collector, which comes too late."""
     if hasattr(iterator, "_shutdown_workers"):
         iterator._shutdown_workers()
+        forget_workers(worker.pid for worker in iterator._workers)
 
 
 @atexit.register

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
 from norface.data.augment import AugmentConfig, draw_augmentation
+from norface.data.handover import stack_samples
 from norface.data.loader import Draw, GlobalBatchSampler, build_loader, every_sample_once
 from norface.data.shards import ShardIndex
 from norface.errors import ConfigError
@@ -212,7 +213,7 @@ class MaeStage(Stage):
 
     def read_shown(self, rows: np.ndarray) -> dict[str, Any]:
         """Some of `shown_faces` as a batch."""
-        return default_collate([self.shown_faces[Draw(int(row), 0, int(row))] for row in rows])
+        return stack_samples([self.shown_faces[Draw(int(row), 0, int(row))] for row in rows])
 
     @torch.no_grad()
     def sample_grid(self) -> np.ndarray:
