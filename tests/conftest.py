@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 import torch
 
+# Processes that tests start compute with one thread, too: several tests run side by side, and
+# threads that wait for a core hold up all others of their process.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Some tests fork ranks from this process, and a pool of threads does not survive a fork: whoever
 # computes in the child would wait for ever. With one thread there is no pool.
 torch.set_num_threads(1)

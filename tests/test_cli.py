@@ -83,6 +83,15 @@ def test_help_of_a_verb_imports_no_network_library(verb):
 
 
 @pytest.mark.parametrize(
+    "module", ["norface.training.stages.nor", "norface.training.stages.cla", "norface.critics.base"]
+)
+def test_who_reads_a_config_alone_waits_for_no_timm(module):
+    program = f"import sys, {module}\nprint({{'timm', 'torchvision', 'mlflow'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["train", "nor", "-c", "no-such.yaml"], ["no-such.yaml", "no such config file"]),

@@ -79,6 +79,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=40, help="of each subject (default: 40)")
     parser.add_argument("--side", type=int, default=256, help="of pictures (default: 256)")
     parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16"),
+        help="of normalizer, only this one (default: one after the other)",
+    )
+    parser.add_argument(
         "--identity",
         type=Path,
         metavar="FILE",
@@ -186,7 +191,7 @@ def run_classifier(args: argparse.Namespace, _: Path) -> dict[str, Result]:
 
 
 def run_normalizer(args: argparse.Namespace, place: Path) -> dict[str, Result]:
-    """A training step of F_nor with ViT-B/16, in both precisions."""
+    """A training step of F_nor with ViT-B/16, in both precisions or in one."""
     from norface.bench.normalizer import GOALS, bench_normalizer
 
     batch, side = args.batch or 8, args.side
@@ -195,6 +200,7 @@ def run_normalizer(args: argparse.Namespace, place: Path) -> dict[str, Result]:
             place, precision=precision, batch=batch, side=side, rounds=args.rounds
         )
         for precision in GOALS
+        if args.precision in (None, precision)
     }
 
 

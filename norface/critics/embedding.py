@@ -11,7 +11,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor
 
@@ -60,6 +59,8 @@ class EmbeddingCritic(Critic):
 
 def load_timm(path: Path, architecture: str) -> ExpressionEmbedding:
     """A checkpoint of timm with `num_classes` = length of the embedding. Raises WeightsError."""
+    import timm
+
     tensors = read_tensors(path, architecture)
     about = timm.get_pretrained_cfg(architecture) if timm.is_model(architecture) else None
     head = about.classifier if about is not None else None

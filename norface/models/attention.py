@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from timm.models.vision_transformer import Attention
 from torch import nn
 
 FEW_TOKENS = 128
@@ -19,6 +18,8 @@ def prefers_fused(tokens: int) -> bool:
 
 def choose_attention(model: nn.Module, tokens: int) -> None:
     """Set timm's attention modules inside `model` to the faster way for `tokens` tokens."""
+    from timm.models.vision_transformer import Attention  # as slow as norface.models.vit says
+
     for module in model.modules():
         if isinstance(module, Attention):
             setattr(module, "fused_attn", prefers_fused(tokens))  # noqa: B010

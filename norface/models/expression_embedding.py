@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import timm
 import torch
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
@@ -83,6 +82,8 @@ def build_embedding(config: EmbeddingConfig) -> ExpressionEmbedding:
 def build_timm(name: str, length: int) -> tuple[nn.Module, Standardize, int]:
     """A fresh network of timm with a linear layer to `length`, its scaling and the side that its
     pictures had. Raises ConfigError for an unknown name."""
+    import timm
+
     about = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
     if about is None:
         near = timm.list_models(f"*{name.split('.')[0]}*")[:5]

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field, model_validator
-from timm.models import checkpoint_seq
-from timm.models.vision_transformer import Block
 from torch import nn
 
 from norface.config import Config
@@ -77,6 +75,8 @@ class MaskedAutoencoder(nn.Module):
     place: torch.Tensor
 
     def __init__(self, config: MaskedAutoencoderConfig):
+        from timm.models.vision_transformer import Block
+
         super().__init__()
         self.config = config
         width, grid = config.decoder.width, config.encoder.grid
@@ -130,6 +130,8 @@ class MaskedAutoencoder(nn.Module):
         back = order.argsort(dim=1)[:, :, None].expand(-1, -1, seen.shape[2])
         tokens = torch.cat([seen[:, :prefix], shuffled.gather(1, back)], dim=1) + self.place
         if self.config.encoder.gradient_checkpointing and self.training:
+            from timm.models import checkpoint_seq
+
             tokens = checkpoint_seq(self.blocks, tokens)
         else:
             tokens = self.blocks(tokens)

@@ -6,9 +6,6 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from timm.layers import Mlp
-from timm.models import checkpoint_seq
-from timm.models.vision_transformer import Block
 from torch import nn
 
 from norface.config import Config
@@ -38,6 +35,9 @@ class ExpressionMerging(nn.Module):
     """
 
     def __init__(self, config: MergingConfig, *, width: int, tokens: int):
+        from timm.layers import Mlp
+        from timm.models.vision_transformer import Block
+
         super().__init__()
         self.heads = config.heads
         self.query = nn.Linear(width, width)
@@ -75,6 +75,8 @@ class ExpressionMerging(nn.Module):
         fused = self.fuse(original, target)
         fused = fused + self.mlp(self.norm(fused))
         if self.gradient_checkpointing and self.training:
+            from timm.models import checkpoint_seq
+
             return self.last_norm(checkpoint_seq(self.blocks, fused))
         return self.last_norm(self.blocks(fused))
 

@@ -11,7 +11,6 @@ from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
-from timm.layers import build_sincos2d_pos_embed
 from torch import nn
 from torch.nn import functional
 
@@ -74,6 +73,8 @@ class ReaderEncoder(nn.Module):
     "Of the sines of place: the longest wave is some grids long."
 
     def __init__(self, config: ReaderEncoderConfig):
+        from timm.layers import build_sincos2d_pos_embed
+
         super().__init__()
         self.config = config
         reader = build_face_network(config.reader)

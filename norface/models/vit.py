@@ -6,8 +6,6 @@ from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
-from timm.models import checkpoint_seq
-from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from norface.config import Config
@@ -62,6 +60,9 @@ class FaceEncoder(nn.Module):
     shift: torch.Tensor
 
     def __init__(self, config: VitConfig):
+        # timm takes seconds to import, and whoever reads a config alone builds no network.
+        from timm.models.vision_transformer import VisionTransformer
+
         super().__init__()
         self.config = config
         self.vit = VisionTransformer(
@@ -102,5 +103,7 @@ class FaceEncoder(nn.Module):
             first = vit.cls_token + vit.pos_embed[:, :prefix]
             tokens = torch.cat([first.expand(len(tokens), -1, -1), tokens], dim=1)
         if vit.grad_checkpointing and self.training:
+            from timm.models import checkpoint_seq
+
             return vit.norm(checkpoint_seq(vit.blocks, tokens))
         return vit.norm(vit.blocks(tokens))

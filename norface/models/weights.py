@@ -22,7 +22,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from timm.layers import resample_abs_pos_embed
 
 from norface.errors import ConfigError, WeightsError
 from norface.models.encoder_files import EncoderCard, read_checkpoint
@@ -167,6 +166,8 @@ def fit_positions(
         )
     place, grid = positions[:, extra:].float(), encoder.config.grid
     if before != grid:
+        from timm.layers import resample_abs_pos_embed
+
         place = resample_abs_pos_embed(place, [grid, grid], [before, before], num_prefix_tokens=0)
         report.resampled.append(f"pos_embed {before}x{before} -> {grid}x{grid}")
     if not encoder.config.class_token:

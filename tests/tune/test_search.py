@@ -70,7 +70,7 @@ def test_a_killed_random_sweep_ends_like_an_undisturbed_one(workplace):
 def test_tpe_with_asha_one_at_a_time_goes_on_as_if_it_had_not_been_killed(workplace):
     words = [
         "search={kind: tpe, startup: 2}", "scheduler={kind: asha, factor: 2}",
-        "budget.trials=5", "budget.epochs=4", "resources.at_once=1", "tracking.mlflow=true",
+        "budget.trials=4", "budget.epochs=4", "resources.at_once=1", "tracking.mlflow=true",
     ]  # fmt: skip
     run_search(workplace, "name=asha", *words)
     sweep = workplace / "runs" / "asha-killed"
