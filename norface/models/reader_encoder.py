@@ -7,7 +7,7 @@ expressions of people it never met, and the rest of F_nor learns to draw them.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -25,7 +25,10 @@ class ReaderEncoderConfig(Config):
     kind: Literal["reader"]
     "A small convolutional reader."
     reader: FaceNetworkConfig = FaceNetworkConfig()
-    "The network below, which also fixes the side of the picture."
+    "The network below."
+    side: int = Field(0, ge=0)
+    """Side of the picture in pixels, a multiple of `grid`; 0 = the reader's. The reader sees the
+    picture in its own size, a token its own pixels."""
     grid: int = Field(8, gt=0)
     "Tokens along a side; P = grid^2. One of the reader's maps must have this side."
     width: int = Field(128, gt=0)
@@ -36,21 +39,27 @@ class ReaderEncoderConfig(Config):
     """What the tokens of an original say: all that those of a target do, or only the intensities
     of its action units, so that nothing of the person or the pose can pass."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _take_side(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("side"):
+            return values
+        reader = values.get("reader", {})
+        side = reader.get("side") if isinstance(reader, dict) else reader.side
+        return {**values, "side": side or FaceNetworkConfig().side}
+
     @model_validator(mode="after")
     def _check_sizes(self) -> ReaderEncoderConfig:
-        sides = [self.side // 2 ** (i + 1) for i in range(len(self.reader.channels))]
+        sides = [self.reader.side // 2 ** (i + 1) for i in range(len(self.reader.channels))]
         if self.reader.kind != "reader":
             raise ValueError("encoder.reader.kind must be reader")
         if self.width % 4:
             raise ValueError(f"width {self.width} is not a multiple of 4")
         if self.grid not in sides:
             raise ValueError(f"grid {self.grid} is the side of no map; the maps have {sides}")
+        if self.side % self.grid:
+            raise ValueError(f"side {self.side} is not a multiple of grid {self.grid}")
         return self
-
-    @property
-    def side(self) -> int:
-        """Side of the picture in pixels."""
-        return self.reader.side
 
     @property
     def patch(self) -> int:
@@ -80,7 +89,7 @@ class ReaderEncoder(nn.Module):
         reader = build_face_network(config.reader)
         assert isinstance(reader, FaceReader)
         self.reader = reader.requires_grad_(not config.freeze)
-        self.first = (config.side // config.grid).bit_length() - 2
+        self.first = (config.reader.side // config.grid).bit_length() - 2
         channels = sum(config.reader.channels[self.first :]) + 3 * config.patch**2
         self.local = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, config.width))
         hidden = config.reader.hidden
@@ -104,8 +113,8 @@ class ReaderEncoder(nn.Module):
         return self
 
     def read(self, images: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor]:
-        """images (N, 3, S, S) => the reader's maps, its last layer (N, H) and intensities (N, 17)
-        in fifths of the scale."""
+        """images (N, 3, R, R), R = the reader's side => the reader's maps, its last layer (N, H)
+        and intensities (N, 17) in fifths of the scale."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze):
             maps = self.reader.trunk(images)
             whole = self.reader.represent(maps, self.reader.landmarks(maps))
@@ -120,7 +129,7 @@ class ReaderEncoder(nn.Module):
         They are the mean of what is read from the picture and from its mirror image, which errs
         less. noise (N, 17), in fifths of the scale, is added to it.
         """
-        images = resize_images(images, self.config.side)
+        images = resize_images(images, self.config.reader.side)
         _, _, intensity = self.read(torch.cat([images, images.flip(3)]))
         intensity = torch.stack(intensity.chunk(2)).mean(0)
         if noise is not None:
@@ -130,11 +139,11 @@ class ReaderEncoder(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """images (N, 3, S, S), -1..1 => tokens (N, P, L)."""
-        images = resize_images(images, self.config.side)
-        maps, whole, intensity = self.read(images)
+        maps, whole, intensity = self.read(resize_images(images, self.config.reader.side))
         size = (self.config.grid, self.config.grid)
         seen = [functional.interpolate(one, size) for one in maps[self.first :]]
-        seen.append(functional.pixel_unshuffle(images, self.config.patch))
+        pixels = resize_images(images, self.config.side)
+        seen.append(functional.pixel_unshuffle(pixels, self.config.patch))
         local = self.local(torch.cat(seen, 1).flatten(2).transpose(1, 2))
         face = self.whole(whole) + self.intensity(self.PER_SPREAD * intensity)
         return self.norm(local + face[:, None] + self.place)

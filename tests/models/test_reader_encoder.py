@@ -44,6 +44,30 @@ def test_pictures_of_any_side_are_resized():
     torch.testing.assert_close(encoder(image), encoder(image[..., ::2, ::2]))
 
 
+def test_a_larger_picture_gives_its_own_pixels_and_the_reader_a_smaller_one():
+    encoder = build(side=64).eval()
+    assert (encoder.config.side, encoder.config.patch, encoder.config.reader.side) == (64, 8, 32)
+    fine = torch.rand(1, 3, 64, 64) * 2 - 1
+    # The same to the reader, which sees means of 2x2 pixels, and not the same to the tokens.
+    other = fine.clone()
+    other[0, :, 20, 40], other[0, :, 20, 41] = fine[0, :, 20, 41], fine[0, :, 20, 40]
+    with torch.no_grad():
+        changed = (encoder(fine) - encoder(other)).abs().sum(-1)[0] > 1e-6
+        intensities = build(side=64, original="intensity").eval()
+        told = intensities.tell_intensity(fine)
+        torch.testing.assert_close(intensities.tell_intensity(other), told)
+    assert changed.nonzero().flatten().tolist() == [(20 // 8) * 8 + 40 // 8]
+    values = TINY | {"encoder": TINY["encoder"] | {"side": 64}}
+    values["decoder"] = {"channels": [], "output": "patches"}
+    model = Normalizer(NormalizerConfig.model_validate(values)).eval()
+    assert model.config.side == 64 and model(fine, fine).shape == (1, 3, 64, 64)
+
+
+def test_a_side_that_the_grid_does_not_divide_is_refused():
+    with pytest.raises(ValueError, match="side 60 is not a multiple of grid 8"):
+        build(side=60)
+
+
 def test_a_frozen_reader_never_changes_and_a_free_one_learns():
     for freeze in (True, False):
         encoder = build(freeze=freeze).train()
