@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 from ray.tune.search import Searcher
 
 from tune.folder import OBJECTIVE
+from tune.nodes import wait_for_lost_nodes
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
+    from tune.search import StopRequests
     from tune.sweep import Sweep
 
 
@@ -59,18 +62,33 @@ class Numbers(Searcher):
 class Watch(tune.Callback):
     """Notes in the sweep's folder how each trial ended; asks between two steps whether to stop.
 
-    `listen` is called once Ray has set signal handlers of its own, `check` some ten times a second.
+    It listens to signals again once Ray has set handlers of its own, and asks some ten times a
+    second.
     """
 
-    def __init__(self, sweep: Sweep, listen: Callable[[], None], check: Callable[[], None]) -> None:
+    def __init__(self, sweep: Sweep, stop: StopRequests) -> None:
         self.sweep: Sweep | None = sweep
-        self.listen, self.check = listen, check
+        self.stop: StopRequests | None = stop
+        self.lost: Counter[int] = Counter()
+        "Trial => how often its actor was lost."
 
     def setup(self, *_: Any, **__: Any) -> None:
-        self.listen()
+        assert self.stop is not None
+        self.stop.listen()
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        self.check()
+        assert self.stop is not None
+        self.stop.check()
+
+    def on_trial_recover(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Its actor is lost, and Ray is about to start it again."""
+        assert self.stop is not None
+        stop, number = self.stop, int(str(trial))
+        self.lost[number] += 1
+        print(f"trial {number:04d} lost its node or its process; it is started again", flush=True)
+        wait_for_lost_nodes(lambda: stop.asked)
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -82,7 +100,10 @@ class Watch(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         assert self.sweep is not None
-        self.sweep.end(int(str(trial)), died=True)
+        number = int(str(trial))
+        if self.lost[number] >= self.sweep.config.resources.retries:
+            self.sweep.end(number, died=True)
+        # Else its actor was lost while it started, which Ray never tries twice: `search` does.
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"sweep": None, "listen": None, "check": None}
+        return {"sweep": None, "stop": None, "lost": Counter()}

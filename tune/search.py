@@ -55,11 +55,15 @@ class Interrupted(BaseException):
 def search(sweep: Sweep, *, address: str = "local", nodes: int = 1) -> None:
     """Run the trials that are missing, then sum up. Raises NorfaceError, StoppedOnRequest."""
     with sweep.open() as run:
-        numbers = sweep.numbers(whole=sweep.config.scheduler.kind == "asha")
+        whole = sweep.config.scheduler.kind == "asha"
         if sweep.numbers():
             try:
                 with StopRequests() as stop, running_ray(address, nodes, stop):
-                    run_trials(sweep, numbers, stop)
+                    for _ in range(1 + sweep.config.resources.retries):
+                        if sweep.numbers():
+                            run_trials(sweep, sweep.numbers(whole=whole), stop)
+                    for number in sweep.numbers():
+                        sweep.end(number, died=True)
             except BaseException as error:
                 sweep.interrupted()
                 if isinstance(error, Interrupted):
@@ -105,7 +109,7 @@ def run_trials(sweep: Sweep, numbers: Sequence[int], stop: StopRequests) -> None
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=resources.retries),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
-            callbacks=[Watch(sweep, stop.listen, stop.check)],
+            callbacks=[Watch(sweep, stop)],
         ),
     )
     tuner.fit()
