@@ -41,13 +41,15 @@ UNEQUAL = ("pbt",)
 def main() -> int:
     """Run the ways; print a line a kill and a verdict each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("ways", nargs="*", default=list(WAYS), choices=[*WAYS, []])
+    parser.add_argument("ways", nargs="*", default=list(WAYS), help=", ".join(WAYS))
     parser.add_argument("--kills", type=int, default=5, help="of the driver")
     parser.add_argument("--trials", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--within", type=float, default=45, help="seconds from a start to a kill")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    if unknown := [way for way in args.ways if way not in WAYS]:
+        parser.error(f"found {unknown[0]}; there are: {', '.join(WAYS)}")
     from sweeps import run_search, write_workplace
 
     wrong = 0

@@ -84,8 +84,11 @@ class Watch(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Its actor is lost, and Ray is about to start it again."""
+        self._note_lost(int(str(trial)))
+
+    def _note_lost(self, number: int) -> None:
         assert self.stop is not None
-        stop, number = self.stop, int(str(trial))
+        stop = self.stop
         self.lost[number] += 1
         print(f"trial {number:04d} lost its node or its process; it is started again", flush=True)
         wait_for_lost_nodes(lambda: stop.asked)
@@ -103,7 +106,9 @@ class Watch(tune.Callback):
         number = int(str(trial))
         if self.lost[number] >= self.sweep.config.resources.retries:
             self.sweep.end(number, died=True)
-        # Else its actor was lost while it started, which Ray never tries twice: `search` does.
+        else:
+            # Its actor was lost while it started, which Ray never tries twice: `search` does.
+            self._note_lost(number)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"sweep": None, "stop": None, "lost": Counter()}

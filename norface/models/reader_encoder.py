@@ -45,8 +45,11 @@ class ReaderEncoderConfig(Config):
         if not isinstance(values, dict) or values.get("side"):
             return values
         reader = values.get("reader", {})
-        side = reader.get("side") if isinstance(reader, dict) else reader.side
-        return {**values, "side": side or FaceNetworkConfig().side}
+        if isinstance(reader, FaceNetworkConfig):
+            return {**values, "side": reader.side}
+        if isinstance(reader, dict):
+            return {**values, "side": reader.get("side", FaceNetworkConfig().side)}
+        return values
 
     @model_validator(mode="after")
     def _check_sizes(self) -> ReaderEncoderConfig:

@@ -142,19 +142,8 @@ def test_critics_of_the_papers_sizes_judge_faces_of_any_side():
 
 @pytest.mark.slow
 def test_the_command_measures_with_the_papers_critics(capsys):
-    words = [
-        "bench",
-        "normalizer",
-        "--precision",
-        "fp32",
-        "--batch",
-        "1",
-        "--side",
-        "64",
-        "--rounds",
-        "1",
-        "--json",
-    ]
+    words = ["bench", "normalizer", "--precision", "fp32", "--json"]
+    words += ["--batch", "1", "--side", "64", "--rounds", "1"]
     assert main(words) == 0
     found = json.loads(capsys.readouterr().out)
     assert list(found) == ["fp32"]

@@ -15,7 +15,7 @@ from norface.data.loader import Loader
 
 
 class Numbers(Dataset):
-    """Samples with something of every kind; `wide` rows have larger tensors from row 40 on."""
+    """Samples with something of every kind; with `grows`, larger tensors from row 40 on."""
 
     def __init__(self, *, grows: bool = False):
         self.grows = grows

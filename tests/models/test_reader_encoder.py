@@ -68,6 +68,12 @@ def test_a_side_that_the_grid_does_not_divide_is_refused():
         build(side=60)
 
 
+@pytest.mark.parametrize("reader", [None, "small", {"side": "wide"}])
+def test_a_reader_that_is_none_is_told_as_such(reader):
+    with pytest.raises(ValueError, match="reader"):
+        build(reader=reader)
+
+
 def test_a_frozen_reader_never_changes_and_a_free_one_learns():
     for freeze in (True, False):
         encoder = build(freeze=freeze).train()
