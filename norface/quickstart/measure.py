@@ -19,7 +19,7 @@ from norface.evaluation.normalization import (
 )
 from norface.evaluation.target_reader import read_intensity, train_target_reader
 from norface.evaluation.unit_readers import load_packaged
-from norface.images import to_image
+from norface.images import make_grid, to_image
 from norface.models.face_networks import FaceReader, IdentityNetwork
 from norface.synthetic.corpus import draw_parameters, normalized_truth, parameters_of, render_batch
 from norface.synthetic.parameters import FaceParameters
@@ -177,3 +177,31 @@ def choose_person(
 def target_parameters(index: ShardIndex, key: str) -> FaceParameters:
     """What the target picture was rendered from."""
     return parameters_of(index.read_record(index.row_of(key)))
+
+
+def measure_normalization(
+    originals: ShardIndex,
+    normalized: ShardIndex,
+    truth: ShardIndex,
+    people: ShardIndex,
+    key: str,
+    *,
+    renders: int,
+    seed: int,
+) -> tuple[dict[str, float], Faces]:
+    """All figures of a normalized set, and its faces; `key` is the target's, among `people`.
+
+    Raises CorpusError where a set lacks a key.
+    """
+    faces = read_faces(originals, normalized, truth)
+    target = people.read_pixels(people.row_of(key))
+    figures = measure_looks(faces, target)
+    figures |= measure_expression(faces, target_parameters(people, key), renders=renders, seed=seed)
+    figures["error_ratio"] = measure_error(faces, target)
+    return {name: round(value, 4) for name, value in figures.items()}, faces
+
+
+def draw_faces(faces: Faces, count: int = 12) -> np.ndarray:
+    """A grid to look at, uint8: original, normalized and true face of `count` samples."""
+    some = np.linspace(0, len(faces.original) - 1, count).astype(int)
+    return make_grid([column[some] for column in (faces.original, faces.normalized, faces.truth)])

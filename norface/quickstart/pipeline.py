@@ -24,17 +24,14 @@ from norface.data.shards import ShardIndex
 from norface.errors import CheckpointError
 from norface.evaluation.crossval_config import CrossvalConfig
 from norface.evaluation.protocols import cross_validate
-from norface.images import make_grid, write_png
+from norface.images import write_png
 from norface.normalize import normalize_shards
 from norface.quickstart.measure import (
     Faces,
     choose_person,
-    measure_error,
-    measure_expression,
-    measure_looks,
-    read_faces,
+    draw_faces,
+    measure_normalization,
     run_batches,
-    target_parameters,
 )
 from norface.quickstart.memory import MemoryWatch
 from norface.quickstart.settings import CLASSIFIER, NORMALIZER, SIDE, QuickstartConfig
@@ -201,24 +198,18 @@ class Quickstart:
 
     def measure(self, normalized: Path, truth: Path) -> tuple[dict[str, float], Faces]:
         """Figures of the normalization, and faces.png to look at."""
-        originals = ShardIndex.open(self.shards["folds"])
-        faces = read_faces(originals, ShardIndex.open(normalized), ShardIndex.open(truth))
-        people = ShardIndex.open(self.shards["target"])
-        key = self.target_key()
-        target = people.read_pixels(people.row_of(key))
-        figures = measure_looks(faces, target)
-        figures |= measure_expression(
-            faces,
-            target_parameters(people, key),
+        figures, faces = measure_normalization(
+            ShardIndex.open(self.shards["folds"]),
+            ShardIndex.open(normalized),
+            ShardIndex.open(truth),
+            ShardIndex.open(self.shards["target"]),
+            self.target_key(),
             renders=self.config.target_renders,
             seed=self.config.seed,
         )
-        figures["error_ratio"] = measure_error(faces, target)
-        some = np.linspace(0, len(faces.original) - 1, 12).astype(int)
-        columns = (faces.original, faces.normalized, faces.truth)
         with replacing(self.root / FACES_FILE) as aside:
-            write_png(aside, make_grid([column[some] for column in columns]))
-        return {name: round(value, 4) for name, value in figures.items()}, faces
+            write_png(aside, draw_faces(faces))
+        return figures, faces
 
     def cross_validate(self, normalized: Path, truth: Path, faces: Faces) -> dict[str, Any]:
         """F1 of every setting as {"value", "low", "high"}, in 0..1."""

@@ -1,0 +1,149 @@
+"""How good F_nor becomes at 128x128 within two and a half hours on two CPU cores.
+
+    python benchmarks/normalizer_128.py runs/normalizer-128
+
+Renders faces, trains the reader of configs/critic/reader-large.yaml and, from it, the F_nor of
+configs/nor/synthetic-128.yaml, and normalizes people whom neither ever met.
+Printed are what each step took, the figures of `norface quickstart` (judges that no loss used), and
+how well the reader that F_nor starts from does on the same originals. FOLDER/faces.png shows
+originals, normalized and true normalized faces. The same command goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from norface.config import load_config
+from norface.data.shards import ShardIndex
+from norface.evaluation.normalization import intensity_correlation
+from norface.images import write_png
+from norface.models.face_networks import load_face_network
+from norface.normalize import normalize_shards
+from norface.quickstart.measure import (
+    REPORTED,
+    Faces,
+    draw_faces,
+    measure_normalization,
+    run_batches,
+)
+from norface.synthetic.corpus import write_corpus, write_truth
+from norface.training.stages.nor_config import NorConfig
+
+PROJECT = Path(__file__).resolve().parents[1]
+READER, NORMALIZER = "critic/reader-large.yaml", "nor/synthetic-128.yaml"
+SIDE = 128
+FIRST_TARGET = 160
+"The target's person comes after those that F_nor is trained on, in the same pool."
+CLIP = 1600
+"Pictures of the target; the config names one of them."
+FIRST_FOLD = 1000
+"The people who are measured: not those of `norface quickstart`."
+
+
+def main() -> int:
+    """Render, train, normalize, measure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--critic-subjects", type=int, default=40_000, help="that the reader sees")
+    parser.add_argument("--reader-images", type=int, help="that it is trained on (config's)")
+    parser.add_argument("--images", type=int, help="that F_nor is trained on (config's)")
+    parser.add_argument("--subjects", type=int, default=36, help="people who are measured")
+    parser.add_argument("--frames", type=int, default=24, help="pictures of each")
+    parser.add_argument("--ranks", type=int, default=os.cpu_count() or 1, help="of the reader")
+    args = parser.parse_args()
+    args.folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(args.folder)  # where the configs' relative paths are
+    took = Times(Path("times.json"))
+
+    with took("render"):
+        render("data/critics", "critics", args.critic_subjects, 3, side=64)
+        render("shards-128/normalizer", "normalizer", FIRST_TARGET, 24)
+        render("shards-128/target", "normalizer", 1, CLIP, FIRST_TARGET, clip=CLIP)
+        folds = render("shards-128/folds", "folds", args.subjects, args.frames, FIRST_FOLD)
+    with took("reader"):
+        train("critic", READER, args.ranks, args.reader_images)
+    with took("F_nor"):
+        train("nor", NORMALIZER, 1, args.images)
+    config = load_config(NorConfig, PROJECT / "configs" / NORMALIZER)
+    assert config.target_pool is not None and config.target_pool.keys is not None
+    key, target = config.target_pool.keys[0], Path("shards-128/target")
+    generator = Path("runs") / config.name / "generator.safetensors"
+    common = {"target_key": key, "target_shards": target}
+    with took("normalize"):
+        normalized = normalize_shards(generator, folds, Path("normalized"), **common)
+    with took("truth, measure"):
+        truth = write_truth(
+            folds, key, Path("normalized"), target_shards=target, workers=os.cpu_count() or 1
+        )
+        sets = [ShardIndex.open(one) for one in (folds, normalized, truth, target)]
+        figures, faces = measure_normalization(*sets, key, renders=600, seed=0)
+    figures["au_r_reader"] = round(read_originals(faces, Path(str(config.encoder_weights))), 4)
+    write_png(Path("faces.png"), draw_faces(faces))
+    Path("figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(figures, indent=1))
+    print(took)
+    return 0
+
+
+class Times:
+    """Seconds of each step, kept over several starts of the script."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.seconds: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began
+            self.path.write_text(json.dumps(self.seconds, indent=1) + "\n", encoding="utf-8")
+
+    def __str__(self) -> str:
+        steps = [f"{name} {seconds / 60:.1f}" for name, seconds in self.seconds.items()]
+        return f"minutes: {', '.join(steps)}; all {sum(self.seconds.values()) / 60:.1f}"
+
+
+def render(
+    folder: str, pool: str, subjects: int, frames: int, first: int = 0, *, clip: int = 0,
+    side: int = SIDE,
+) -> Path:  # fmt: skip
+    """Shards of synthetic faces, unless they are there."""
+    return write_corpus(
+        Path(folder), pool=pool, subjects=subjects, frames=frames, first_subject=first, side=side,
+        clip_frames=clip, workers=os.cpu_count() or 1,
+    )  # fmt: skip
+
+
+def train(stage: str, config: str, ranks: int, images: int | None) -> None:
+    """`norface train STAGE -c CONFIG` on so many ranks of one machine."""
+    command = [sys.executable, "-m", "launchers.local", "--ranks", str(ranks), "--"]
+    command += ["train", stage, "-c", str(PROJECT / "configs" / config), "backend.device=cpu"]
+    if images is not None:
+        command.append(f"trainer.images={images}")
+    threads = max((os.cpu_count() or 1) // ranks, 1)
+    environment = {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": str(threads), **os.environ}
+    subprocess.run(command, check=True, env=environment)
+
+
+def read_originals(faces: Faces, weights: Path) -> float:
+    """r between true intensities and what the encoder's reader sees in the originals, as au_r."""
+    answers = run_batches(load_face_network(weights).eval(), faces.original)
+    seen = np.concatenate([answer["intensity"].numpy() for answer in answers])
+    return float(intensity_correlation(faces.intensity, seen)[REPORTED].mean())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
