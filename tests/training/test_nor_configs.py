@@ -9,6 +9,7 @@ from norface.cli.main import main
 from norface.config import load_config
 from norface.critics.base import KINDS
 from norface.data.fold_choice import FoldChoice
+from norface.errors import ConfigError
 from norface.evaluation.crossval_config import CrossvalConfig
 from norface.losses.weighted import LossWeights
 from norface.training.stages.cla_folds import name_folds
@@ -69,3 +70,28 @@ def test_without_weight_files_one_line_names_each_and_where_to_get_it(tmp_path, 
     error = capsys.readouterr().err
     assert "critics.identity" in error
     assert "critics.perceptual" not in error and "critics.landmarks" not in error
+
+
+@pytest.mark.parametrize(
+    "words", ["losses.adv=0 adversarial_start_step=0", "losses.adv=1 adversarial_start_step=5"]
+)
+def test_losses_that_train_nothing_in_the_first_step_are_refused(words):
+    nothing = [f"losses.{term}=null" for term in ("rec", "perc", "id", "lm", "exp", "eye")]
+    with pytest.raises(ConfigError, match="losses: no term has a weight above 0 from the first"):
+        load_config(NorConfig, None, ["data.shards=[x]", *nothing, *words.split()])
+    words = words.replace("start_step=5", "start_step=0").replace("adv=0", "adv=1")
+    load_config(NorConfig, None, ["data.shards=[x]", *nothing, *words.split()])
+
+
+def test_a_truth_for_the_grids_that_is_not_there_is_told_at_the_start(tmp_path, capsys):
+    shards = write_faces(tmp_path / "faces")
+    words = ["train", "nor", f"root={tmp_path}", f"data.shards=[{shards}]", "backend.device=cpu",
+             "losses={perc: null, id: null, lm: null, exp: null, eye: null}",
+             "normalizer.encoder={side: 32, patch: 8, width: 8, depth: 1, heads: 2}",
+             "normalizer.merging={heads: 2, blocks: 0}", "discriminator.channels=[4]",
+             "normalizer.decoder={channels: [8, 4, 4, 4], convolutions: 1}",
+             "tracking.mlflow=false", f"samples.truth={tmp_path / 'gone'}"]  # fmt: skip
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and str(tmp_path / "gone") in error
+    assert not (tmp_path / "nor").exists()

@@ -177,6 +177,12 @@ class NorConfig(StageConfig):
             raise ConfigError(
                 f"self_pair {self.self_pair} + clip_pair {self.clip_pair} is more than 1"
             )
+        waits = {"adv"} if self.adversarial_start_step else set()
+        if not set(self.losses.trained) - waits:
+            raise ConfigError(
+                "losses: no term has a weight above 0 from the first step on (adv has none before"
+                f" adversarial_start_step, {self.adversarial_start_step}); give one"
+            )
         encoder = self.normalizer.encoder
         tells = isinstance(encoder, ReaderEncoderConfig) and encoder.original == "intensity"
         if self.intensity_noise and not tells:
