@@ -34,6 +34,8 @@ from norface.losses.weighted import CRITIC_OF, LossWeights
 
 FACES = 2
 "Synthetic faces that are shown: two persons with different faces."
+SMALLEST = 16
+"Pixels to a side of the pictures that are shown."
 
 
 class ShardsPart(Config):
@@ -96,6 +98,8 @@ def check_critics(
             "critics: none is configured; set for example critics.identity.source (`norface critics"
             " list` shows what there is)"
         )
+    if side < SMALLEST:
+        raise ConfigError(f"side: found {side}; pictures of {SMALLEST} pixels or more are shown")
     place = read_device(device)
     real = read_pictures(config.data.shards, pictures, side).to(place)
     faces = render_faces(side).to(place)

@@ -9,7 +9,8 @@ from norface.cli.main import main
 from norface.config import load_config
 from norface.critics.base import KINDS
 from norface.data.fold_choice import FoldChoice
-from norface.errors import ConfigError
+from norface.data.shards import ShardIndex
+from norface.errors import ConfigError, CorpusError
 from norface.evaluation.crossval_config import CrossvalConfig
 from norface.losses.weighted import LossWeights
 from norface.training.stages.cla_folds import name_folds
@@ -95,3 +96,27 @@ def test_a_truth_for_the_grids_that_is_not_there_is_told_at_the_start(tmp_path, 
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and str(tmp_path / "gone") in error
     assert not (tmp_path / "nor").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("optimizer.betas=[2, 0.9]", "found 2; input should be less than 1"),
+        ("losses.exp=.inf", "'losses.exp': found .*finite number"),
+        ("target_pool.keys=[]", "target_pool.keys.*at least 1 item"),
+        ("target_pool.subjects=[]", "target_pool.subjects.*at least 1 item"),
+        ("discriminator.channels=[4, 4, 4, 4, 4, 4, 4, 4, 4]",
+         "discriminator.channels: 9 entries halve the side as often; 256 pixels take 8 at most"),
+    ],
+)  # fmt: skip
+def test_sizes_and_lists_that_cannot_be_are_refused_by_their_key(word, told):
+    with pytest.raises(ConfigError, match=told) as caught:
+        load_config(NorConfig, None, ["data.shards=[x]", word])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_target_that_is_not_among_the_faces_is_named_with_its_key(tmp_path):
+    pool = load_config(NorConfig, None, ["data.shards=[x]", "target_pool.keys=[nope]"]).target_pool
+    index = ShardIndex.open(write_faces(tmp_path / "faces"))
+    with pytest.raises(CorpusError, match="target_pool.keys: .*first nope; name pictures of data"):
+        pool.select(index, 0)
