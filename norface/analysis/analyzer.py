@@ -25,6 +25,7 @@ import torch
 from norface.data.alignment import align_face, template_points
 from norface.data.detection import Detection, FaceDetector, choose_detector
 from norface.data.normalized import StreamSource, digest_pixels
+from norface.devices import read_device
 from norface.errors import ConfigError, CorpusError, WeightsError
 from norface.files import file_sha256
 from norface.images import read_photo, resize_pixels, to_image, to_pixels
@@ -105,7 +106,7 @@ class Analyzer:
             raise ConfigError("analyze: give a generator, a classifier or both")
         if (generator is None) != (target is None):
             raise ConfigError("analyze: generator and target belong together; give both or neither")
-        self.device = torch.device(device)
+        self.device = read_device(device)
         self.detector: FaceDetector | None = None
         if not aligned:
             self.detector = choose_detector(detector, detector_weights).load()

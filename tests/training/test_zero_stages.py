@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 
+import numpy as np
 import pytest
 import torch
 from marked_faces import SIDE, stage_options, write_corpus, write_normalized
 from ranks import finish, said
 from safetensors.torch import load_file
 from test_nor_stage import make_config as nor_config  # noqa: F401
+from tiny_stages import load_tiny, write_material
 
 from norface.config import load_config
 from norface.errors import ConfigError
@@ -143,6 +145,23 @@ def test_stages_of_one_network_train_measure_draw_and_export(
         torch.testing.assert_close(
             other_weights[name].float(), tensor.float(), rtol=1e-3, atol=1e-3, msg=name
         )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "zero_stage"), [("mae", 2), ("mae", 3), ("nor", 2), ("cla", 2), ("cla", 3)]
+)
+def test_stages_train_with_weights_in_bf16(tmp_path, split_all, kind, zero_stage):
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: pip install deepspeed")
+    material = write_material(tmp_path / "material")
+    words = ["backend.kind=deepspeed", f"backend.zero_stage={zero_stage}",
+             "backend.precision=bf16", "backend.weights=bf16",
+             f"backend.deepspeed={split_all}"]  # fmt: skip
+    words += ["discriminator.spectral_norm=false"] if kind == "nor" else []
+    stage, config = load_tiny(kind, material, tmp_path, *words)
+    finish(config, 1, stage=stage)
+    losses = [line["loss"] for line in metric_lines(config) if "loss" in line]
+    assert len(losses) > 4 and np.isfinite(losses).all()
 
 
 def test_a_discriminator_with_batch_norm_is_refused():

@@ -39,8 +39,10 @@ class DeepSpeedBackend(RankedBackend):
         self._models: list[EngineModule] = []
         self._resting = False
         super().__init__(config, environment, always_group=True)
-        with local_rank_set():
-            self._deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
+        # As long as the engines live: stage 3 asks for it in every step.
+        self._local_rank = contextlib.ExitStack()
+        self._local_rank.enter_context(local_rank_set())
+        self._deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
         self.set_threads()
 
     @property
@@ -66,12 +68,11 @@ class DeepSpeedBackend(RankedBackend):
         # At stage 0 the gradients are whole and clipped here, as under any other backend.
         limit = clip_norm if clip_norm is not None and self.stage > 0 else 0.0
         inside = InCallersAutocast(model.module, self.device.type)
-        with local_rank_set():
-            engine, *_ = self._deepspeed.initialize(
-                model=inside,
-                optimizer=optimizer,
-                config={**copy.deepcopy(self.settings), "gradient_clipping": limit},
-            )
+        engine, *_ = self._deepspeed.initialize(
+            model=inside,
+            optimizer=optimizer,
+            config={**copy.deepcopy(self.settings), "gradient_clipping": limit},
+        )
         self.set_threads()
         model.__dict__.update(engine=engine, inside=inside)
         self._models.append(model)
@@ -145,6 +146,7 @@ class DeepSpeedBackend(RankedBackend):
         for model in self._models:
             model.engine.destroy()
         self._models.clear()
+        self._local_rank.close()
         super().abandon()
         forget_group(self._deepspeed)
 

@@ -124,6 +124,10 @@ class NorStage(Stage):
             for name, network in self.networks.items()
         }
 
+        if config.samples.truth is not None:
+            # What is wrong with the grids' pictures is told now, not at the first grid.
+            self.read_samples()
+
     def read_pool(self) -> dict[str, Any] | None:
         """What the critics say of the candidate targets, read once where they are few."""
         pool, config = self.pool, self.config
@@ -260,6 +264,11 @@ class NorStage(Stage):
         """A batch's pictures as images on the backend's device, in the configured memory format."""
         layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
         return unpack_images(pixels, self.backend.device, layout=layout)
+
+    def describe_batch(self, batch: dict[str, Any]) -> list[str]:
+        """`KEY on TARGET` of each pair: either picture may be to blame."""
+        return [f"{key} on {target}" for key, target in
+                zip(batch["key"], batch["target_key"], strict=True)]  # fmt: skip
 
     def count_operations(self) -> float:
         return count_operations(self.config)
