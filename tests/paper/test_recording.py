@@ -99,6 +99,14 @@ def test_table_crossval_json_and_mlflow_have_the_same_numbers(workplace):
     assert "norface - without" in recorded["differences"]
 
 
+def test_naming_the_corpus_of_runs_that_are_there_trains_none_again(workplace):
+    runs = workplace / "runs/paper/bp4d"
+    before = {path: path.stat().st_mtime_ns for path in runs.rglob("*.parquet")}
+    words = ["-c", str(workplace / "paper.yaml"), "experiments.bp4d.cla={data: {corpora: [bp4d]}}"]
+    assert main(["paper", "table7", *words]) == 0
+    assert {path: path.stat().st_mtime_ns for path in runs.rglob("*.parquet")} == before
+
+
 @pytest.mark.parametrize("train", ["true", "false"])
 def test_runs_of_another_config_are_refused(workplace, capsys, train):
     words = ["paper", "table7", "-c", str(workplace / "paper.yaml"), f"train={train}"]
