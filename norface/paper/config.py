@@ -36,7 +36,8 @@ class ExperimentPlace(Config):
     features: Path | None = None
     "Expression features of every face (Table 9)."
     config: Path | None = None
-    "Config of its cross-validation; null = configs/cla/EXPERIMENT.yaml."
+    """Config of its cross-validation; null = configs/cla/EXPERIMENT.yaml, for synthetic faces
+    synthetic-64.yaml and its like."""
     cla: dict[str, Any] = {}
     "Differences from that config's `cla`."
 

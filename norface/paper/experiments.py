@@ -192,14 +192,17 @@ def list_stand_ins(config: PaperConfig, published: PublishedTable) -> dict[str, 
 
 
 def list_places(config: PaperConfig) -> dict[str, ExperimentPlace]:
-    """The experiments that are given, else the stand-in for action units and for emotions.
+    """The experiments that are given, else the stand-in for action units and for emotions, where
+    it may stand in: {} without it, and where it would have to be rendered by train=false.
 
     Raises CorpusError for shards of another corpus than an experiment's.
     """
-    if config.experiments:
-        for name, place in config.experiments.items():
-            check_corpora(config, name, place)
+    for name, place in config.experiments.items():
+        check_corpora(config, name, place)
+    if config.experiments or not config.stand_in.enabled:
         return dict(config.experiments)
+    if not config.train and not (config.root / config.name / STAND_IN / RESULT_FILE).is_file():
+        return {}
     return {
         STAND_IN + SUFFIX[task]: find_place(config, STAND_IN + SUFFIX[task], task)
         for task in ("au", "emotion")

@@ -63,6 +63,14 @@ def test_more_corpora_than_the_name_says_are_refused(workplace, capsys):
     assert "found faces of bp4d and disfa, expected bp4d;" in refuse(words, capsys)
 
 
+def test_synthetic_faces_of_ones_own_stand_under_their_own_name(workplace, capsys):
+    shards = write_corpus(workplace / "synthetic", frames=2)
+    words = ["paper", "table7", "--dry-run", "-c", str(workplace / "paper.yaml")]
+    for name in ("synthetic", "synthetic-emotion"):
+        assert main([*words, f"experiments.{name}.shards=[{shards}]"]) == 0
+        assert f"table7: {name}: without\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("way", ["{folds: corpora, train_corpora: [bp4dplus]}", "{folds: corpora}"])
 def test_an_experiment_across_corpora_goes_the_way_of_its_name(workplace, capsys, way):
     place = (
