@@ -37,8 +37,8 @@ class ClassifierConfig(Config):
     "M_o, an MoE block over the streams together; false = identity (Table 11)."
 
     centre_streams: bool = False
-    "Subtract each stream's mean face over the train subjects, divide by its spread: aligned faces"
-    "differ little, and a small network trained from nothing then sees what differs."
+    """Subtract each stream's mean face over the train subjects, divide by its spread: aligned faces
+    differ little, and a small network trained from nothing then sees what differs."""
 
     @property
     def side(self) -> int:

@@ -17,7 +17,7 @@ from norface.errors import NorfaceError
 from norface.evaluation.crossval_config import CrossvalConfig, FoldTask, list_folds
 from norface.tracking import CONFIG_FILE
 from norface.training.stages.cla_config import ClaConfig
-from norface.training.stages.cla_folds import find_sets, open_folds
+from norface.training.stages.cla_folds import find_sets, open_folds, open_index
 
 SEES = {
     "strict": "epoch chosen on validation subjects, who are not trained on; no set, target or E_f"
@@ -52,6 +52,9 @@ def describe_runs(crossval: CrossvalConfig, record: Mapping[str, Any]) -> dict[s
         "runs": str(crossval.folder),
         "tested": f"{summary['frames']} pictures of {summary['persons']} persons",
     }
+    if never := summary.get("never_present"):
+        each = [f"{', '.join(units)} ({fold})" for fold, units in never.items()]
+        about["never present among the tested, so F1 is 0 there"] = ", ".join(each)
     streams: dict[str, list[str]] = {}
     for name in names:
         if text := describe_streams(read_streams(crossval, name)):
@@ -80,9 +83,8 @@ def count_seen(crossval: CrossvalConfig, setting: str) -> str:
     """'0 of 9', by the cards of the sets that the runs name, over all folds; what is not known is
     said so."""
     data = crossval.cla.data
-    index = ShardIndex.open(data.shards, cache=data.cache_folder).select(split=data.split)
     streams, seen, tested = read_streams(crossval, setting), 0, 0
-    for fold in open_folds(data, index):
+    for fold in open_folds(data, open_index(data)):
         persons: set[tuple[str, str]] = set()
         try:
             sets = find_sets(crossval.settings[setting].normalized, fold.name)

@@ -13,8 +13,12 @@ import yaml
 from small_cla import CLASSIFIER
 
 from norface.cli.main import main
+from norface.config import load_config
 from norface.data.folds import make_folds
 from norface.data.shards import ShardIndex
+from norface.paper.config import PaperConfig
+from norface.paper.protocol import describe_runs
+from norface.paper.recording import bring_runs
 from norface.tracking import read_facts
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))
@@ -97,6 +101,24 @@ def test_table_crossval_json_and_mlflow_have_the_same_numbers(workplace):
     below = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
     assert len(client.search_runs([experiment], below)) == 6
     assert "norface - without" in recorded["differences"]
+
+
+def test_a_unit_that_never_occurs_in_a_fold_is_said_below_the_table(workplace):
+    config = load_config(PaperConfig, workplace / "paper.yaml", ["train=false"])
+    runs = bring_runs(config, "bp4d", config.experiments["bp4d"], ["without", "norface"])
+    told = "never present among the tested, so F1 is 0 there"
+    assert told not in describe_runs(runs.crossval, runs.record)
+    for one in runs.record["settings"].values():
+        one["never_present"] = {"test=part2": ["AU1", "AU12"]}
+    assert describe_runs(runs.crossval, runs.record)[told] == "AU1, AU12 (test=part2)"
+
+
+def test_naming_the_corpus_of_runs_that_are_there_trains_none_again(workplace):
+    runs = workplace / "runs/paper/bp4d"
+    before = {path: path.stat().st_mtime_ns for path in runs.rglob("*.parquet")}
+    words = ["-c", str(workplace / "paper.yaml"), "experiments.bp4d.cla={data: {corpora: [bp4d]}}"]
+    assert main(["paper", "table7", *words]) == 0
+    assert {path: path.stat().st_mtime_ns for path in runs.rglob("*.parquet")} == before
 
 
 @pytest.mark.parametrize("train", ["true", "false"])

@@ -30,6 +30,8 @@ class ClaDataConfig(FoldChoice):
 
     shards: list[ShardPlace] = Field([], validate_default=False, min_length=1)
     "Folders of shards with the original faces, read as one; also URLs, see norface.data.remote."
+    corpora: list[str] | None = Field(None, min_length=1)
+    "Corpora that these faces are of, all of them and no other; null = whatever is there."
     cache_folder: Path | None = None
     "Where shards behind URLs are kept: a folder on a local disk that can hold what is read."
     decoded_folder: Path | None = None
