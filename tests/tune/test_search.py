@@ -22,6 +22,7 @@ from norface.tracking import read_facts
 from tune.channel import Reporter
 from tune.folder import best_trial, list_trials, reports_of, trial_folder
 from tune.process import sum_up
+from tune.search import main
 from tune.sweep import Sweep, load_sweep
 from tune.trial import run_trial
 
@@ -65,7 +66,7 @@ def train_all_here(*words: str) -> list[tuple[dict, float, str]]:
     return found
 
 
-def test_a_killed_random_sweep_ends_like_one_without_ray(workplace, monkeypatch):
+def test_a_killed_random_sweep_ends_like_one_without_ray(workplace, monkeypatch, capsys):
     words = ["tracking.mlflow=true", "name=killed"]
     sweep = workplace / "runs" / "killed"
     # While the first two trials run.
@@ -85,7 +86,10 @@ def test_a_killed_random_sweep_ends_like_one_without_ray(workplace, monkeypatch)
     assert found["optimizer"]["learning_rate"] == best.values[RATE]
     assert found["model"]["moe"] == {"top_k": 1, "experts": best.values[EXPERTS]}
     # Nothing is left to do: no Ray is started for it.
-    assert "Ray opens ports" not in run_search(workplace, *words)
+    capsys.readouterr()
+    assert main(["sweep.yaml", *words]) == 0
+    said = capsys.readouterr()
+    assert f"best: trial {best.name}" in said.out and "Ray opens ports" not in said.err
 
 
 def test_tpe_with_asha_one_at_a_time_goes_on_as_if_it_had_not_been_killed(workplace):
@@ -94,7 +98,7 @@ def test_tpe_with_asha_one_at_a_time_goes_on_as_if_it_had_not_been_killed(workpl
         "search={kind: tpe, startup: 1}", "scheduler={kind: asha, factor: 2}", "seed=4",
         "budget.trials=3", "budget.epochs=4", "resources.at_once=1", "tracking.mlflow=true",
     ]  # fmt: skip
-    run_search(workplace, "name=asha", *words)
+    run_search(workplace, "name=asha", *words, "tracking.mlflow=false")
     sweep = workplace / "runs" / "asha-killed"
     second = trial_folder(sweep, 1)
     kill_when(
