@@ -93,8 +93,9 @@ def test_a_run_of_two_ranks_ends_in_the_bits_of_one_without_it(material, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
-@pytest.mark.parametrize("kind", ["nor", "cla"])
+@pytest.mark.parametrize(
+    ("kind", "zero_stage"), [*(("nor", stage) for stage in range(4)), ("cla", 1), ("cla", 3)]
+)
 def test_under_zero_too(material, tmp_path, kind, zero_stage):
     pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: pip install deepspeed")
     (tmp_path / "zero.json").write_text(
@@ -118,7 +119,8 @@ def test_under_zero_with_weights_in_bf16_too(tmp_path):
 
 
 def compare(kind: str, material: Path, folder: Path, *words: str) -> None:
-    """Two ranks, with and without a dry run."""
+    """Two ranks, with and without a dry run; what it left would show from the first step on."""
+    words += ("epochs=1",) if kind == "cla" else ("trainer.images=48",)
     stage, plain = load_tiny(kind, material, folder / "plain", *words, "trainer.dry_run=false")
     _, tried = load_tiny(kind, material, folder / "tried", *words)
     finish(plain, 2, stage=stage)

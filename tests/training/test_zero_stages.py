@@ -59,7 +59,7 @@ def test_nor_under_every_stage_of_zero_loses_what_it_loses_under_accelerate(
             tracking={"mlflow": False},
             backend=backend,
             # The terms' gradient shares are measured at every step, on the graphs of both engines.
-            trainer={"images": 160, "batch_per_rank": 4, "log_every_steps": 1},
+            trainer={"images": 96, "batch_per_rank": 4, "log_every_steps": 1},
             # At 1e-3 a ReLU of a judge was seen to fall to the other side of 0 at step 14 under one
             # engine only, and losses to part from 9e-7 to 3e-2 in six steps.
             optimizer={"learning_rate": 3e-4, "clip_norm": 1.0},
@@ -68,7 +68,7 @@ def test_nor_under_every_stage_of_zero_loses_what_it_loses_under_accelerate(
         weights = load_file(tmp_path / config.name / "generator.safetensors")
         found[stage] = metric_lines(config), weights
     lines, weights = found.pop(None)
-    assert len(lines) == 20 and {"grad_share/adv", "grad_norm"} <= set(lines[0])
+    assert len(lines) == 12 and {"grad_share/adv", "grad_norm"} <= set(lines[0])
     for stage, (other_lines, other_weights) in found.items():
         differences = [
             max(abs(other[term] - line[term]) / max(abs(line[term]), 1e-3) for term in TERMS)
