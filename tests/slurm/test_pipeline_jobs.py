@@ -19,7 +19,7 @@ from marked_faces import write_corpus
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 SCRIPT = str(Path(__file__).parents[2] / "slurm" / "pipeline.sh")
-FOLDS = ("test=part1", "test=part2")
+FOLDS = ("test=part1", "test=part2", "test=part3")
 TARGETS = dict.fromkeys(FOLDS, "other_S0000_c_1")
 
 
@@ -39,9 +39,8 @@ def write_work(folder: Path) -> Path:
                       "target_key": {**TARGETS, "test=part2": "nobody"}},
         "crossval": {"settings": {
             "tracking.mlflow": False,
-            "cla": {"units": [1, 12], "epochs": 2, "model": conv,
-                    "data": {"shards": ["faces"], "parts": len(FOLDS), "cache": True},
-                    "trainer": {"batch_per_rank": 8}, "backend": {"device": "cpu"}},
+            "cla": {"units": [1, 12], "epochs": 2, "data": {"shards": ["faces"], "cache": True},
+                    "model": conv, "trainer": {"batch_per_rank": 8}, "backend": {"device": "cpu"}},
         }},
         "cluster": {"pretrain": {"nodes": 2}},
     }  # fmt: skip
@@ -66,17 +65,17 @@ def kill_node_of(cluster, job: str) -> str:
     return node
 
 
-def test_a_fold_survives_two_dead_nodes_and_one_that_fails_is_mended(
+def test_three_folds_survive_two_dead_nodes_and_a_fold_that_fails_is_mended(
     tmp_path, cluster_of, monkeypatch
 ):
     folder = write_work(tmp_path / "work")
     with cluster_of(4) as cluster:
         jobs = submit(cluster, folder)
-        assert len(jobs) == 1 + 2 * 3 + 1
+        assert len(jobs) == 1 + 3 * 3 + 1
         lost = [kill_node_of(cluster, jobs["finetune:test=part1"])]
-        lost.append(kill_node_of(cluster, jobs["classify:test=part1"]))
+        lost.append(kill_node_of(cluster, jobs["classify:test=part3"]))
         assert len(set(lost)) == 2
-        # The second fold cannot be normalized; the other goes on, and the summary says so.
+        # The second fold cannot be normalized; the others go on, and the summary says so.
         assert cluster.wait_for(jobs["summary"], timeout_s=1500) == "FAILED", cluster.report("")
         said = cluster.log(jobs["summary"])
         assert "2 folds are not trained yet: without/seed0/test=part2, norface/seed0" in said
@@ -99,7 +98,7 @@ def test_a_fold_survives_two_dead_nodes_and_one_that_fails_is_mended(
     result = json.loads((folder / "runs/p/crossval/crossval.json").read_text())
     assert result["settings"]["norface"]["frames"] == 72
     record = json.loads((folder / "runs/p/pipeline.json").read_text())
-    snapshot = folder / "runs/p/submitted" / record["classify:test=part1"]["snapshot"]
+    snapshot = folder / "runs/p/submitted" / record["classify:test=part3"]["snapshot"]
     compare_with_one_process(tmp_path / "plain", folder, snapshot, monkeypatch)
 
 
@@ -113,13 +112,14 @@ def compare_with_one_process(plain: Path, folder: Path, snapshot: Path, monkeypa
     (plain / "runs/p/pretrain").mkdir(parents=True)
     for name in ("generator.safetensors", "discriminator.safetensors"):
         (plain / "runs/p/pretrain" / name).symlink_to(folder / "runs/p/pretrain" / name)
-    assert main(["train", "nor", "-c", str(snapshot / "finetune-1.yaml")]) == 0
-    assert main(["normalize", "-c", str(snapshot / "normalize-1-1.yaml")]) == 0
-    fold = FOLDS[0]
-    words = ["crossval", "-c", str(snapshot / "crossval.yaml"), f"only=[{fold}]", "part=1/1"]
-    assert main(words) == 0
-    for setting in ("without", "norface"):
-        path = f"runs/p/crossval/{setting}/seed0/{fold}/predictions.parquet"
-        pd.testing.assert_frame_equal(
-            pd.read_parquet(plain / path), pd.read_parquet(folder / path), check_exact=True
-        )
+    for number in (1, 3):
+        assert main(["train", "nor", "-c", str(snapshot / f"finetune-{number}.yaml")]) == 0
+        assert main(["normalize", "-c", str(snapshot / f"normalize-{number}-1.yaml")]) == 0
+        fold = FOLDS[number - 1]
+        words = ["crossval", "-c", str(snapshot / "crossval.yaml"), f"only=[{fold}]", "part=1/1"]
+        assert main(words) == 0
+        for setting in ("without", "norface"):
+            path = f"runs/p/crossval/{setting}/seed0/{fold}/predictions.parquet"
+            pd.testing.assert_frame_equal(
+                pd.read_parquet(plain / path), pd.read_parquet(folder / path), check_exact=True
+            )
