@@ -19,9 +19,9 @@ from norface.tracking import CONFIG_FILE
 from norface.training.stages.cla_config import ClaConfig
 from norface.training.stages.cla_folds import find_sets, open_folds, open_index
 
+CHOSEN = "epoch chosen on validation subjects, who are not trained on"
 SEES = {
-    "strict": "epoch chosen on validation subjects, who are not trained on; no set, target or E_f"
-    " that saw a subject of the fold's test",
+    "strict": f"{CHOSEN}; no set, target or E_f that saw a subject of the fold's test",
     "paper": "last epoch, trained on the validation subjects too; F_nor, the target and E_f may"
     " have seen the fold's test subjects",
 }
@@ -41,7 +41,7 @@ def describe_runs(crossval: CrossvalConfig, record: Mapping[str, Any]) -> dict[s
         "corpus": ", ".join(_list_corpora(crossval)),
         "measured": _name_targets(summary),
         "shards": _share({n: ", ".join(map(str, one.data.shards)) for n, one in runs.items()}),
-        "protocol": _share({name: _name_protocol(one) for name, one in runs.items()}),
+        "protocol": _share({name: name_protocol(one) for name, one in runs.items()}),
         "folds": ", ".join(summary["folds"]),
         "fold list": _share(
             {n: one.data.folds or f"drawn, seed {one.data.seed}" for n, one in runs.items()}
@@ -151,8 +151,12 @@ def describe_streams(streams: Streams) -> str:
     return f"K = {count}, generator {', '.join(dict.fromkeys(each))}{truth}"
 
 
-def _name_protocol(config: ClaConfig) -> str:
-    return f"{config.data.protocol} ({SEES[config.data.protocol]})"
+def name_protocol(config: ClaConfig) -> str:
+    """`strict` or `paper`, and what a run under it may see and chooses by."""
+    sees = SEES[config.data.protocol]
+    if not config.data.validation_share:
+        sees = sees.replace(CHOSEN, "last epoch, no validation subjects")
+    return f"{config.data.protocol} ({sees})"
 
 
 def _name_extractor(config: ClaConfig) -> str:

@@ -17,9 +17,10 @@ from norface.config import load_config
 from norface.data.folds import make_folds
 from norface.data.shards import ShardIndex
 from norface.paper.config import PaperConfig
-from norface.paper.protocol import describe_runs
+from norface.paper.protocol import describe_runs, name_protocol
 from norface.paper.recording import bring_runs
 from norface.tracking import read_facts
+from norface.training.stages.cla_config import ClaConfig
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))
 from marked_faces import write_corpus, write_normalized
@@ -146,3 +147,10 @@ def test_more_tables_add_to_one_record_and_other_runs_stay_out_of_it(workplace):
     finally:
         shutil.rmtree(runs / "mixup")
     assert list(read_ours(workplace, "table12")) == ["norface"]
+
+
+def test_without_validation_subjects_no_epoch_is_said_to_be_chosen():
+    name = lambda *words: name_protocol(load_config(ClaConfig, None, ["data.shards=[x]", *words]))
+    assert name().startswith("strict (epoch chosen on validation subjects, who are not trained")
+    told = "strict (last epoch, no validation subjects; no set"
+    assert name("data.validation_share=0").startswith(told)
