@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from marked_faces import SIDE, stage_options, write_corpus, write_normalized
-from ranks import finish, said
+from ranks import finish, said, start_ranks, wait_for
 from safetensors.torch import load_file
 from test_nor_stage import make_config as nor_config  # noqa: F401
 from tiny_stages import load_tiny, write_material
@@ -162,6 +162,17 @@ def test_stages_train_with_weights_in_bf16(tmp_path, split_all, kind, zero_stage
     finish(config, 1, stage=stage)
     losses = [line["loss"] for line in metric_lines(config) if "loss" in line]
     assert len(losses) > 4 and np.isfinite(losses).all()
+
+
+def test_f_nor_with_weights_in_bf16_in_parts_is_refused(tmp_path):
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: pip install deepspeed")
+    material = write_material(tmp_path / "material")
+    words = ["backend.kind=deepspeed", "backend.precision=bf16", "backend.weights=bf16"]
+    stage, config = load_tiny("nor", material, tmp_path, *words, "backend.zero_stage=3")
+    (rank,) = start_ranks(config, stage=stage)
+    assert wait_for([rank]) == [2], said(config)
+    assert "bf16 with backend.zero_stage 3 does not train F_nor" in said(config)
+    assert "Traceback" not in said(config)
 
 
 def test_a_discriminator_with_batch_norm_is_refused():

@@ -33,6 +33,7 @@ from norface.models.face_networks import UNITS
 from norface.models.normalizer import save_generator
 from norface.synthetic.version import check_drawn
 from norface.training.backends.base import Backend
+from norface.training.backends.refusals import refuse_split_bf16
 from norface.training.ema import MovingAverage
 from norface.training.seeding import sample_normal, sample_rng
 from norface.training.stage import Stage
@@ -62,6 +63,7 @@ class NorStage(Stage):
     ):
         """critics: to judge by in the place of the config's, on the backend's device."""
         self.config, self.backend = config, backend
+        refuse_split_bf16(config.backend, backend)
         self.index = config.data.open()
         choices = (getattr(config.critics, kind) for kind in KINDS)
         if any(choice is not None and choice.source == "synthetic" for choice in choices):
