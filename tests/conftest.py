@@ -17,8 +17,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
 
 HERE = Path(__file__).parent
-LONGEST = ("slurm", "tune", "quickstart", "training")
-"Folders whose tests start first, so that no worker is left alone with them at the end."
+LONGEST = (
+    "slurm", "tune", "quickstart", "training", "bench", "launchers", "paper",
+    "test_tracking_server.py", "test_exporting.py", "test_tracking.py", "data",
+)  # fmt: skip
+"Folders and files whose tests start first: no worker is left alone with them at the end."
 CLUSTERS = {"test_pretrain_nor": 1, "test_job_scripts": 1}
 "Which of two Slurm clusters, each one worker's, a file of tests runs on; else the other."
 
@@ -41,6 +44,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest folders first."""
+    """The longest folders and files first."""
     order = {folder: place for place, folder in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.relative_to(HERE).parts[0], len(order)))

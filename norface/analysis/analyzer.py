@@ -25,6 +25,7 @@ import torch
 from norface.data.alignment import align_face, template_points
 from norface.data.detection import Detection, FaceDetector, choose_detector
 from norface.data.normalized import StreamSource, digest_pixels
+from norface.devices import read_device
 from norface.errors import ConfigError, CorpusError, WeightsError
 from norface.files import file_sha256
 from norface.images import read_photo, resize_pixels, to_image, to_pixels
@@ -83,10 +84,10 @@ class Analyzer:
     """Finds, aligns, normalizes and reads faces; networks are loaded once.
 
     generator: file of `norface train nor`; target: picture of a face at rest, aligned or not, or
-    several, one a stream of the classifier; classifier: file of `norface train cla`, or several of
-    different tasks, trained with faces of this generator and these targets. aligned: pictures are
-    aligned already, no detector is needed. check_target: refuse a target without a face or with an
-    active unit. Raises ConfigError, CorpusError, WeightsError.
+    several, one a stream of the classifier; classifier: file of `norface train cla`, or several
+    that tell different things, trained with faces of this generator and these targets. aligned:
+    pictures are aligned already, no detector is needed. check_target: refuse a target without a
+    face or with an active unit. Raises ConfigError, CorpusError, WeightsError.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class Analyzer:
             raise ConfigError("analyze: give a generator, a classifier or both")
         if (generator is None) != (target is None):
             raise ConfigError("analyze: generator and target belong together; give both or neither")
-        self.device = torch.device(device)
+        self.device = read_device(device)
         self.detector: FaceDetector | None = None
         if not aligned:
             self.detector = choose_detector(detector, detector_weights).load()
@@ -113,6 +114,7 @@ class Analyzer:
         self.targets: list[torch.Tensor] = []
         self.corpora: set[str] = set()
         read = [(path, *_read_classifier(path)) for path in _as_list(classifier)]
+        _refuse_twice(read)
         sources = [source for *_, about in read for source in _sources_of(about)]
         self.known = {source.picture for source in sources}
         "Pictures that the classifiers' targets have: never aligned anew."
@@ -263,6 +265,20 @@ def _read_classifier(path: Place) -> tuple[Classifier, dict[str, Any]]:
             " again"
         )
     return model, about
+
+
+def _refuse_twice(read: Sequence[tuple[Place, Classifier, dict[str, Any]]]) -> None:
+    """Raises ConfigError where two classifiers tell the same: one answer would hide the other."""
+    seen: dict[str, Place] = {}
+    for path, _, about in read:
+        task = str(about["task"])
+        told = [task] if task == "emotion" else [f"{task} of {name}" for name in about["targets"]]
+        for one in told:
+            if one in seen:
+                raise ConfigError(
+                    f"classifier: {seen[one]} and {path} both tell {one}; give one of them"
+                )
+        seen |= dict.fromkeys(told, path)
 
 
 def _sources_of(about: dict[str, Any]) -> list[StreamSource]:

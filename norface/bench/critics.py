@@ -8,6 +8,7 @@ from torch import nn
 from norface.critics import vgg
 from norface.critics.arcface import ArcFaceCritic
 from norface.critics.base import Card, Critic
+from norface.critics.coefficients import CoefficientsCritic
 from norface.critics.embedding import EmbeddingCritic
 from norface.critics.hrnet import HrnetCritic
 from norface.critics.warp import ARCFACE_SIDE
@@ -18,7 +19,8 @@ from norface.models.iresnet import DEPTHS, IResNet
 
 RESNET = "resnet50"
 "The two that regress numbers: an expression embedding, brow coefficients."
-LENGTHS = {"expression": 16, "eyebrow": 5}
+EMBEDDING, BROWS = 16, 5
+"Numbers that they regress."
 
 
 def draw_critics(seed: int = 0) -> dict[str, Critic]:
@@ -43,10 +45,13 @@ def draw_critics(seed: int = 0) -> dict[str, Critic]:
             "landmarks": HrnetCritic("landmarks", card("HRNet-W18", hrnet_landmarks.SIDE), hrnet),
         }
         fold(hrnet)
-        for kind, length in LENGTHS.items():
-            resnet, scaling, side = build_timm(RESNET, length)
-            embedding = ExpressionEmbedding(resnet.eval(), scaling, side)
-            critics[kind] = EmbeddingCritic(kind, card(RESNET, side), embedding)
+        resnet, scaling, side = build_timm(RESNET, EMBEDDING)
+        embedding = ExpressionEmbedding(resnet.eval(), scaling, side)
+        critics["expression"] = EmbeddingCritic("expression", card(RESNET, side), embedding)
+        resnet, scaling, side = build_timm(RESNET, BROWS)
+        critics["eyebrow"] = CoefficientsCritic(
+            "eyebrow", card(RESNET, side), resnet.eval(), scaling, list(range(BROWS))
+        )
     return {kind: critic.freeze() for kind, critic in critics.items()}
 
 

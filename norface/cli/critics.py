@@ -65,8 +65,8 @@ def run_list(arguments: argparse.Namespace) -> int:
 
 def format_list(lines: list[Listing]) -> str:
     """A table of kinds and sources, then a paragraph a source."""
-    text = [f"{'kind':<11}{'source':<11}{'state':<9}file, or what to do"]
-    text += [f"{one.kind:<11}{one.source:<11}{one.state:<9}{one.found}" for one in lines]
+    text = [f"{'kind':<11}{'source':<13}{'state':<9}file, or what to do"]
+    text += [f"{one.kind:<11}{one.source:<13}{one.state:<9}{one.found}" for one in lines]
     for source, offer in {line.source: line.offer for line in lines}.items():
         asks = "; needs accept_licence=true" if offer.research_only else ""
         text += ["", f"{source}: {offer.name}", f"  licence  {offer.licence}{asks}"]

@@ -59,6 +59,7 @@ def run(args: argparse.Namespace) -> None:
     from norface.errors import ConfigError, CorpusError
     from norface.evaluation.predictions import read_predictions
     from norface.evaluation.summary import format_summary, summarize
+    from norface.tracking import replacing
 
     folds: dict[str, list[pd.DataFrame]] = {}
     tasks = set()
@@ -79,7 +80,8 @@ def run(args: argparse.Namespace) -> None:
     summary = summarize(folds, tasks.pop())
     print(format_summary("predictions", summary))
     if args.json:
-        args.json.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        with replacing(args.json) as aside:
+            aside.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
 
 
 def predict_if_needed(folder: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ def run_normalization(words: Sequence[str], args: argparse.Namespace) -> None:
     from norface.config import load_config
     from norface.errors import ConfigError
     from norface.evaluation.normalization_study import NormalizationConfig, measure_sets
-    from norface.report.normalization_table import to_csv, to_markdown, to_text
+    from norface.report.normalization_table import to_csv, to_json, to_markdown, to_text
     from norface.tracking import replacing
 
     if odd := [word for word in words if "=" not in word]:
@@ -33,7 +32,7 @@ def run_normalization(words: Sequence[str], args: argparse.Namespace) -> None:
     print(to_text(result))
     for path in map(Path, outputs):
         text = {
-            ".json": lambda: json.dumps(result, indent=1) + "\n",
+            ".json": lambda: to_json(result),
             ".md": lambda: to_markdown(result),
             ".csv": lambda: to_csv(result),
         }[path.suffix]()

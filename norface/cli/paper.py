@@ -2,7 +2,8 @@
 
 NAME is table1 ... table12, fig3 ... fig9, or all. What is missing is trained first, on every corpus
 that is given; runs are shared between tables, and runs of another config are refused. For corpora
-that are not given synthetic faces stand in under their own name (stand_in.enabled=false: nothing).
+that are not given synthetic faces stand in under their own name (stand_in.enabled=false: nothing);
+shards of another corpus than an experiment's name says are refused.
 Writes OUT/NAME.md, .csv, .tex and .png, and a run in MLflow; the numbers are those that
 ROOT/NAME/EXPERIMENT/crossval.json and the experiment's run in MLflow have.
 

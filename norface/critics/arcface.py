@@ -89,8 +89,15 @@ def read_side(network: OnnxGraph, path: Path) -> int:
         raise WeightsError(
             f"{path}: takes {network.input_shape}; a recognition network takes (N, 3, side, side)"
         )
-    with torch.no_grad():
-        found = network(torch.zeros(1, 3, height, width))
+    try:
+        with torch.no_grad():
+            found = network(torch.zeros(1, 3, height, width))
+    except Exception as error:
+        # A graph that no network of this kind has ends in whatever its operators hit first.
+        reason = (str(error).splitlines() or [""])[0]
+        raise WeightsError(
+            f"{path}: its graph cannot be run ({type(error).__name__}: {reason}); export it again"
+        ) from None
     if found.dim() < 2 or found.numel() < 64:
         raise WeightsError(
             f"{path}: answers {tuple(found.shape)}; a recognition network answers (N, 64 or more)"

@@ -18,7 +18,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -43,8 +43,11 @@ SOURCES: dict[tuple[str, str], str] = {
     ("identity", "arcface"): "norface.critics.arcface:ArcFaceCritic",
     ("landmarks", "hrnet"): "norface.critics.hrnet:HrnetCritic",
     ("expression", "embedding"): "norface.critics.embedding:EmbeddingCritic",
+    ("eyebrow", "coefficients"): "norface.critics.coefficients:CoefficientsCritic",
 }
 "(kind, source) => module:class. The class has `load(kind, choice, parts) -> Critic`."
+OPTIONS = {"architecture": ("embedding", "coefficients"), "coefficients": ("coefficients",)}
+"Keys of a CriticChoice that few sources take => these sources."
 
 
 class Card(Config):
@@ -69,7 +72,9 @@ class Card(Config):
 class CriticChoice(Config):
     """Which network judges one thing."""
 
-    source: Literal["synthetic", "mediapipe", "vgg", "arcface", "hrnet", "embedding"] = "synthetic"
+    source: Literal[
+        "synthetic", "mediapipe", "vgg", "arcface", "hrnet", "embedding", "coefficients"
+    ] = "synthetic"
     """Whose network: synthetic = the small ones that ship with the package. `norface critics list`
     tells of the others."""
     weights: Path | None = None
@@ -79,7 +84,11 @@ class CriticChoice(Config):
     accept_licence: bool = False
     "Yes to weights that may serve non-commercial research only; without it they are refused."
     architecture: str | None = None
-    "timm's name of the network, for source embedding with a checkpoint of timm; else null."
+    """timm's name of the network, for source coefficients, and for source embedding with a
+    checkpoint of timm; else null."""
+    coefficients: list[Annotated[int, Field(ge=0)]] | None = None
+    """For source coefficients: which of the network's outputs, counted from 0, are read; null =
+    all."""
 
 
 class CriticsConfig(Config):
@@ -170,11 +179,13 @@ def build_critics(
 
 def load_critic(kind: str, choice: CriticChoice, parts: dict[Any, Any]) -> Critic:
     """One critic, frozen; see `build_critics`. `parts`: see Critic.load."""
-    if choice.architecture is not None and choice.source != "embedding":
-        raise ConfigError(
-            f"critics.{kind}.architecture: found '{choice.architecture}'; only source=embedding"
-            " takes one; set it to null"
-        )
+    for name, sources in OPTIONS.items():
+        found = getattr(choice, name)
+        if found is not None and choice.source not in sources:
+            raise ConfigError(
+                f"critics.{kind}.{name}: found '{found}'; only source={' or '.join(sources)}"
+                " takes one; set it to null"
+            )
     critic = find_class(kind, choice.source).load(kind, choice, parts)
     check_licence(kind, choice, critic.card)
     check_numbers(critic)
@@ -212,13 +223,17 @@ def check_features(features: Mapping[str, Any]) -> None:
                 )
 
 
+def list_sources(kind: str) -> str:
+    """Sources that have a critic of this kind, for messages: `synthetic, vgg`."""
+    return ", ".join(name for one_kind, name in SOURCES if one_kind == kind)
+
+
 def find_class(kind: str, source: str) -> type[Critic]:
     """The class behind (kind, source). Raises ConfigError with the sources that have this kind."""
     place = SOURCES.get((kind, source))
     if place is None:
-        known = [name for one_kind, name in SOURCES if one_kind == kind]
         raise ConfigError(
-            f"critics.{kind}.source: '{source}' has no {kind} critic; valid: {', '.join(known)}"
+            f"critics.{kind}.source: '{source}' has no {kind} critic; valid: {list_sources(kind)}"
         )
     module, _, name = place.partition(":")
     return getattr(importlib.import_module(module), name)

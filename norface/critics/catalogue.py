@@ -31,7 +31,7 @@ OFFERS = {
     "synthetic": Offer(
         name="small networks that know synthetic faces",
         licence="Apache-2.0",
-        where="they ship with norface; `norface train critic` makes others",
+        where="they ship with norface; `norface train critic` makes others, given by `weights`",
     ),
     "mediapipe": Offer(
         name="MediaPipe's face mesh and blendshapes", licence="Apache-2.0", where=HOW_TO_GET
@@ -70,6 +70,15 @@ OFFERS = {
         where=(
             "`norface train critic` with objective=triplet makes one; or save a timm network with"
             " num_classes = length of the embedding as .safetensors and name its `architecture`"
+        ),
+    ),
+    "coefficients": Offer(
+        name="coefficients of a face, of a 3DMM for example",
+        licence="that of the weights file",
+        where=(
+            "save a timm network with num_classes = number of coefficients as .safetensors, name"
+            " its `architecture` and which of its outputs move the brows (`coefficients`), or set"
+            " losses.eye=null"
         ),
     ),
 }

@@ -24,14 +24,18 @@ from norface.critics.base import (
     CriticsConfig,
     build_critics,
     check_features,
+    list_sources,
 )
 from norface.data.shards import ShardIndex
+from norface.devices import read_device
 from norface.errors import ConfigError, NorfaceError
 from norface.images import resize_pixels, to_image
 from norface.losses.weighted import CRITIC_OF, LossWeights
 
 FACES = 2
 "Synthetic faces that are shown: two persons with different faces."
+SMALLEST = 16
+"Pixels to a side of the pictures that are shown."
 
 
 class ShardsPart(Config):
@@ -94,8 +98,11 @@ def check_critics(
             "critics: none is configured; set for example critics.identity.source (`norface critics"
             " list` shows what there is)"
         )
-    real = read_pictures(config.data.shards, pictures, side).to(device)
-    faces = render_faces(side).to(device)
+    if side < SMALLEST:
+        raise ConfigError(f"side: found {side}; pictures of {SMALLEST} pixels or more are shown")
+    place = read_device(device)
+    real = read_pictures(config.data.shards, pictures, side).to(place)
+    faces = render_faces(side).to(place)
     return [check_critic(config.critics, kind, faces, real) for kind in chosen]
 
 
@@ -112,7 +119,8 @@ def find_unjudged(config: CheckConfig) -> list[str]:
         return []
     return [
         f"losses.{term} is {getattr(weights, term)}, but critics.{CRITIC_OF[term]} is not set; set"
-        f" its source (`norface critics list`) or losses.{term}=null"
+        f" its source ({list_sources(CRITIC_OF[term])}; `norface critics list`) or"
+        f" losses.{term}=null"
         for term in weights.trained
         if term in CRITIC_OF and getattr(config.critics, CRITIC_OF[term]) is None
     ]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from norface.critics.base import Card, Critic, CriticChoice, find_weights
 from norface.critics.catalogue import OFFERS
@@ -59,6 +59,14 @@ class EmbeddingCritic(Critic):
 
 def load_timm(path: Path, architecture: str) -> ExpressionEmbedding:
     """A checkpoint of timm with `num_classes` = length of the embedding. Raises WeightsError."""
+    network, scaling, side, _ = fill_timm(path, architecture)
+    return ExpressionEmbedding(network, scaling, side)
+
+
+def fill_timm(path: Path, architecture: str) -> tuple[nn.Module, nn.Module, int, int]:
+    """The network of timm in a checkpoint, in evaluation mode, with its scaling, the side of its
+    pictures and the number of its outputs. Raises WeightsError, and ConfigError for an unknown
+    architecture."""
     import timm
 
     tensors = read_tensors(path, architecture)
@@ -74,4 +82,4 @@ def load_timm(path: Path, architecture: str) -> ExpressionEmbedding:
     with torch.random.fork_rng(devices=[]):
         network, scaling, side = build_timm(architecture, length)
     fill_network(network, tensors, path, f"{architecture} with {length} outputs")
-    return ExpressionEmbedding(network.eval(), scaling, side)
+    return network.eval(), scaling, side, length

@@ -17,6 +17,7 @@ from norface.models.face_networks import (
     fold_norms,
     load_face_network,
 )
+from norface.synthetic.version import ANY_RENDERER
 
 BROW_UNITS = (1, 2, 4)
 "The units that move the brows."
@@ -48,12 +49,14 @@ class FaceReaderCritic(Critic):
                 f"{path}: holds a network of kind '{network.config.kind}', critic '{kind}' needs"
                 f" '{wanted}'"
             )
+        drawn = network.renderer != ANY_RENDERER
         card = Card(
             name=f"norface {wanted}, {network.config.side}x{network.config.side}",
-            source="norface train critic, on the embedded corpus of synthetic faces",
-            licence=offer.licence,
+            source="norface train critic, on "
+            + ("the embedded corpus of synthetic faces" if drawn else "no synthetic face"),
+            licence=offer.licence if drawn else "that of the weights file",
             input_side=network.config.side,
-            notes="Knows synthetic faces only; use other critics for photographs.",
+            notes="Knows synthetic faces only; use other critics for photographs." if drawn else "",
             sha256=file_sha256(path),
         )
         return cls(kind, card, network)

@@ -68,7 +68,8 @@ class MediapipeCritic(Critic):
         digest = file_sha256(path)
         if choice.sha256 not in (None, digest):
             raise WeightsError(
-                f"{path}: sha256 is {digest[:12]}..., expected {choice.sha256[:12]}..."
+                f"{path}: sha256 is {digest[:12]}..., expected {choice.sha256[:12]}...; get the"
+                " file again"
             )
         if ("mediapipe", digest) not in parts:
             graphs = read_task_file(path)

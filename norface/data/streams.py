@@ -65,8 +65,8 @@ class FaceStreams:
             for folder, card in zip(folders, cards, strict=True):
                 if card.source not in sources:
                     raise CorpusError(
-                        f"{folder}: was made from other shards than {index.name} (their index has"
-                        " changed since); normalize them again"
+                        f"{folder}: was made from other shards than {index.name}, or before these"
+                        f" were written again ({_compare_keys(found, keys)}); normalize them again"
                     )
                 if card.target != cards[0].target:
                     raise CorpusError(
@@ -114,6 +114,15 @@ class FaceStreams:
                 for source, rows in zip(sources, self._rows, strict=True)
             ]
         )
+
+
+def _compare_keys(found: ShardIndex, keys: Sequence[str]) -> str:
+    """How many keys a set lacks, and the first of them."""
+    there = set(found.table["key"])
+    missing = [key for key in keys if key not in there]
+    if not missing:
+        return f"every key is there, first {keys[0]}, but its picture may be another"
+    return f"{len(missing)} keys are missing, first {missing[0]}"
 
 
 def _match_rows(found: ShardIndex, keys: Sequence[str], card: NormalizedSet) -> np.ndarray:

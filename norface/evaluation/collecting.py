@@ -12,7 +12,7 @@ import pandas as pd
 
 from norface.evaluation.confusion import draw_confusions
 from norface.evaluation.crossval_config import CrossvalConfig, FoldTask, list_folds
-from norface.evaluation.predictions import read_predictions
+from norface.evaluation.predictions import read_predictions, require_keys
 from norface.evaluation.statistics import MAIN_METRIC, compare_settings, persons_of
 from norface.evaluation.summary import (
     Folds,
@@ -105,9 +105,18 @@ def list_subjects(folds: Folds) -> dict[str, list[str]]:
 
 
 def summarize_settings(tables: Mapping[str, Folds], task: str) -> dict[str, Any]:
-    """Settings with their folds' predictions => summaries, and each setting against the first."""
+    """Settings with their folds' predictions => summaries, and each setting against the first.
+
+    Raises CorpusError for settings that were tested on different samples: shards that were written
+    again between their trainings.
+    """
     first, *others = tables
     metric = MAIN_METRIC[task]
+    for fold, (table, *_) in tables[first].items():
+        keys = list(table["key"].unique())
+        for name in others:
+            where = f"{name}, {fold}: not tested on what {first} was; train it again"
+            require_keys(tables[name][fold][0], keys, where)
     base = sum_folds(tables[first], task)
     return {
         "task": task,

@@ -12,7 +12,12 @@ from norface.config import Config, describe, flatten, set_key
 from norface.data.parts import parse_part
 from norface.errors import ConfigError, CorpusError
 from norface.tracking import TrackingConfig
-from norface.training.stages.cla_config import ClaConfig
+from norface.training.stages.cla_config import (
+    ClaConfig,
+    check_labels,
+    choose_targets,
+    read_labels,
+)
 
 
 class Setting(Config):
@@ -104,9 +109,10 @@ def fold_config(config: CrossvalConfig, task: FoldTask) -> ClaConfig:
 
 
 def check_sources(config: CrossvalConfig, tasks: Sequence[FoldTask]) -> None:
-    """Look for the sets and features of all folds, before the first of them is trained.
+    """Look for the sets, features and labels of all folds, before the first of them is trained.
 
-    Raises ConfigError and CorpusError naming the setting whose set is not there.
+    Raises ConfigError and CorpusError naming the setting whose set is not there, or the fold that
+    has nothing to be tested by.
     """
     from norface.data.indexing import INDEX_NAME, read_index
     from norface.data.normalized import read_set
@@ -123,16 +129,29 @@ def check_sources(config: CrossvalConfig, tasks: Sequence[FoldTask]) -> None:
             raise type(error)(f"settings.{task.setting}: {error}") from None
         if data.features is not None and not data.features.is_file():
             raise ConfigError(f"settings.{task.setting}: {data.features}: no such file of features")
+    if tasks:
+        check_tested(config)
+
+
+def check_tested(config: CrossvalConfig) -> None:
+    """Raise CorpusError where a fold's test subjects have no label of a target: the mean over the
+    folds would be of other targets there."""
+    from norface.training.stages.cla_folds import open_folds, open_index
+
+    index = open_index(config.cla.data)
+    targets = choose_targets(config.cla, index)
+    labels = read_labels(config.cla.task, targets, index)
+    for fold in open_folds(config.cla.data, index):
+        rows = index.rows_of_persons(fold.test)
+        check_labels(labels[rows], targets, config.cla.task, part="test", fold=fold.name)
 
 
 def list_folds(config: CrossvalConfig) -> list[str]:
     """Names of all folds. Raises ConfigError where `only` names another."""
-    from norface.data.shards import ShardIndex
-    from norface.training.stages.cla_folds import open_folds
+    from norface.training.stages.cla_folds import open_folds, open_index
 
     data = config.cla.data
-    index = ShardIndex.open(data.shards, cache=data.cache_folder).select(split=data.split)
-    names = [fold.name for fold in open_folds(data, index)]
+    names = [fold.name for fold in open_folds(data, open_index(data))]
     for wanted in config.only or []:
         if wanted not in names:
             raise ConfigError(f"only: found '{wanted}'; there are: {', '.join(names)}")

@@ -269,10 +269,7 @@ class Study:
             note = f"FID: {len(before)} faces for {before.shape[1]} features; it is much too high"
             if note not in self.notes:
                 self.notes.append(note)
-        first, second = (
-            draw.sum_by_person(draw.moment_terms(one), self.person) for one in (before, after)
-        )
-        return draw.bootstrap_frechet(first, second, self.counts[:FRECHET_DRAWS])
+        return draw.bootstrap_frechet(before, after, self.person, self.counts[:FRECHET_DRAWS])
 
     def note_leak(self, faces: NormalizedFaces) -> None:
         """Say whom of these people the generator was trained on."""

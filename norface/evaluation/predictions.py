@@ -85,6 +85,9 @@ def read_predictions(path: str | Path, task: str | None = None) -> tuple[pd.Data
             f"{path}: no column {', '.join(missing)}; predictions have {', '.join(COLUMNS)}"
         )
     table = arrow.select(list(COLUMNS)).to_pandas()
+    # Somebody else's keys, folds and units may be numbers.
+    for column in ("key", "fold", "target"):
+        table[column] = table[column].where(table[column].isna(), table[column].astype(str))
     for column in ("truth", "score"):
         try:
             table[column] = table[column].astype(float)
@@ -110,6 +113,11 @@ def check_values(table: pd.DataFrame, task: str, name: str) -> None:
     """Raise CorpusError for a truth or a score that the task does not have."""
     truth = table["truth"]
     if task == "emotion":
+        if len(names := table["target"].unique()) < 2:
+            raise CorpusError(
+                f"{name}: {names[0]} is the only class; recognition needs a row for each of two or"
+                " more emotions"
+            )
         found = table.assign(odd=truth.notna() & ~truth.isin((0, 1))).groupby("key", sort=False)
         per_key = found.agg(
             known=("truth", "count"),

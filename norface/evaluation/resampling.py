@@ -16,6 +16,9 @@ import numpy as np
 
 from norface.evaluation.statistics import Interval, make_interval
 
+PERSONS_AT_ONCE = 32
+"Of `draw_moments`."
+
 Value = Callable[[np.ndarray], np.ndarray]
 "Sums (..., terms) => the figure of each."
 
@@ -83,15 +86,37 @@ def spread_cut(sums: np.ndarray) -> np.ndarray:
     return 1 - _divide(after, before)
 
 
-def moment_terms(features: np.ndarray) -> np.ndarray:
-    """features (N, F) => terms (N, 1 + F + F F): for means and covariances of `frechet`."""
-    outer = features[:, :, None] * features[:, None, :]
-    flat = outer.reshape(len(features), -1)
-    return np.concatenate([np.ones((len(features), 1)), features, flat], axis=1)
+def sum_moments(features: np.ndarray) -> np.ndarray:
+    """features (N, F) => (1 + F + F F): their number, sum and sum of products, for `frechet`."""
+    features = features.astype(np.float64)
+    products = features.T @ features
+    return np.concatenate([[len(features)], features.sum(axis=0), products.ravel()])
+
+
+def draw_moments(
+    features: np.ndarray, person: np.ndarray, counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`sum_moments` of all faces (M), and of every draw of persons (draws, M).
+
+    features (N, F), person (N) numbered from 0, counts (draws, persons). Persons are added up a few
+    at a time: F F numbers for each face, or for each person, would not fit in memory.
+    """
+    persons, size = counts.shape[1], 1 + features.shape[1] + features.shape[1] ** 2
+    order = np.argsort(person, kind="stable")
+    starts = np.searchsorted(person[order], np.arange(persons + 1))
+    total, drawn = np.zeros(size), np.zeros((len(counts), size))
+    for first in range(0, persons, PERSONS_AT_ONCE):
+        numbers = range(first, min(first + PERSONS_AT_ONCE, persons))
+        sums = np.stack(
+            [sum_moments(features[order[starts[one] : starts[one + 1]]]) for one in numbers]
+        )
+        total += sums.sum(axis=0)
+        drawn += counts[:, first : first + len(sums)] @ sums
+    return total, drawn
 
 
 def frechet(first: np.ndarray, second: np.ndarray) -> float:
-    """Frechet distance of two Gaussians, from the sums (1 + F + F F) of `moment_terms`.
+    """Frechet distance of two Gaussians, from the sums (1 + F + F F) of `sum_moments`.
 
     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1^1/2 C2 C1^1/2)^1/2): FID of Heusel et al. 2017 for the features
     of whatever network made them.
@@ -114,15 +139,19 @@ def _moments(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, second - np.outer(mean, mean)
 
 
-def bootstrap_frechet(first: np.ndarray, second: np.ndarray, counts: np.ndarray) -> Interval:
-    """`frechet` of persons' sums (P, ...) twice, with an interval.
+def bootstrap_frechet(
+    first: np.ndarray, second: np.ndarray, person: np.ndarray, counts: np.ndarray
+) -> Interval:
+    """`frechet` of features (N, F) twice, of the same persons (N), with an interval.
 
     Drawing with replacement takes diversity away and moves every draw up, so the draws are moved
     back onto the figure; only their spread is used.
     """
-    point = frechet(first.sum(axis=0), second.sum(axis=0))
-    pairs = zip(counts @ first, counts @ second, strict=True)
-    drawn = np.array([frechet(one, two) for one, two in pairs])
+    (one, drawn_ones), (two, drawn_twos) = (
+        draw_moments(features, person, counts) for features in (first, second)
+    )
+    point = frechet(one, two)
+    drawn = np.array([frechet(*pair) for pair in zip(drawn_ones, drawn_twos, strict=True)])
     return make_interval(point, (drawn - drawn.mean() + point).clip(min=0))
 
 

@@ -16,6 +16,8 @@ import pandas as pd
 
 from norface.errors import CorpusError
 
+KEY_WORDS = 4
+"Of a key of ours: corpus, subject, clip, frame."
 MAIN_METRIC = {"au": "f1", "intensity": "icc", "emotion": "accuracy"}
 "Task => the metric that it is reported in."
 TASK_METRICS = {"au": ("f1", "auc", "accuracy"), "intensity": ("icc",), "emotion": ("accuracy",)}
@@ -81,10 +83,21 @@ class PersonPairs(PersonSums):
 
 
 def persons_of(table: pd.DataFrame) -> pd.Series:
-    """corpus/subject of each row; the key itself where the corpus names no subject."""
-    named = table["subject"].fillna("").astype(str)
-    corpus = table["key"].str.partition("_")[0]
-    return (corpus + "/" + named).where(named != "", table["key"])
+    """corpus/subject of each row; the key itself where no subject is named.
+
+    A key of ours, corpus_subject_clip_frame, says the corpus. Somebody else's does not, and the
+    subject alone is the person: its first word would make a person of every clip or frame.
+    """
+    named = table["subject"].fillna("").astype(str).to_numpy(str)
+    row, keys = pd.factorize(table["key"])
+    words = [key.split("_") for key in keys]
+    corpus, subject = (
+        np.array([one[place] if len(one) == KEY_WORDS else "" for one in words], str)[row]
+        for place in (0, 1)
+    )
+    prefix = np.where(subject == named, np.char.add(corpus, "/"), "")
+    person = np.where(named != "", np.char.add(prefix, named), keys.to_numpy(str)[row])
+    return pd.Series(person, index=table.index, dtype=object)
 
 
 def _f1_terms(truth: np.ndarray, score: np.ndarray) -> np.ndarray:

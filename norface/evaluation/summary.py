@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -98,7 +98,7 @@ def summarize(folds: Folds, task: str) -> dict[str, Any]:
 
     {"metric", "mean": interval, "targets": {target: interval}, "folds": {fold: {target: value,
     "mean": value}} (mean over seeds), "others": {metric: mean}, "other_targets": {metric: {target:
-    value}} (mean over folds and seeds), "never_present": {fold: [targets]},
+    value}} (mean over folds and seeds, where there is a value), "never_present": {fold: [targets]},
     "frames" (with a label), "persons", "seeds", "seed_means": [mean of a seed], "confusion"
     (emotion; all folds and seeds)}. Raises CorpusError for samples that are tested twice.
     """
@@ -109,7 +109,11 @@ def summarize(folds: Folds, task: str) -> dict[str, Any]:
     scores = {name: [score_table(table, task) for table in folds[name]] for name in sorted(folds)}
     first = [folds[name][0] for name in sorted(folds)]
     every_run = [run for runs in scores.values() for run in runs]
-    others = [name for name in every_run[0] if name != metric]
+    # An area under the curve of one class alone is no number, and has no place in a json.
+    defined = [
+        name for name in every_run[0]
+        if name != metric and not all(np.isnan(run[name]["mean"]) for run in every_run)
+    ]  # fmt: skip
     return {
         "metric": metric,
         "mean": make_interval(point.mean(), draws.mean(axis=1)).as_dict(),
@@ -124,17 +128,16 @@ def summarize(folds: Folds, task: str) -> dict[str, Any]:
             }
             for name, runs in scores.items()
         },
-        "others": {
-            name: round(float(np.nanmean([run[name]["mean"] for run in every_run])), 6)
-            for name in others
-        },
+        "others": {name: _round_mean(run[name]["mean"] for run in every_run) for name in defined},
         "other_targets": {
             name: {
-                target: round(float(np.nanmean([run[name][target] for run in every_run])), 6)
+                target: _round_mean(run[name][target] for run in every_run)
                 for target in every_run[0][name]
-                if target != "mean" and all(target in run[name] for run in every_run)
+                if target != "mean"
+                and all(target in run[name] for run in every_run)
+                and not all(np.isnan(run[name][target]) for run in every_run)
             }
-            for name in others
+            for name in defined
         },
         "never_present": {
             name: absent
@@ -158,6 +161,11 @@ def summarize(folds: Folds, task: str) -> dict[str, Any]:
             else {}
         ),
     }
+
+
+def _round_mean(values: Iterable[float]) -> float:
+    """Mean of those that are defined."""
+    return round(float(np.nanmean(list(values))), 6)
 
 
 def _absent_units(table: pd.DataFrame) -> list[str]:

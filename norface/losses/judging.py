@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from norface.critics.base import Critic, check_features, read_features
+from norface.critics.base import Critic, check_features, list_sources, read_features
 from norface.errors import ConfigError
 from norface.losses.balancing import gradient_sizes
 from norface.losses.expression import expression_loss
@@ -41,7 +41,8 @@ class Judging:
                 kind = CRITIC_OF[term]
                 raise ConfigError(
                     f"losses.{term}: found {getattr(weights, term)}, but critics.{kind} is not set;"
-                    f" choose its source (`norface critics list`) or set losses.{term}=null"
+                    f" choose its source ({list_sources(kind)}; `norface critics list` says where"
+                    f" to get each) or set losses.{term}=null"
                 )
 
     def can_measure(self, term: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -24,6 +25,9 @@ CRITIC_OF = {
 "Term => kind of the critic that it needs."
 
 
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class Norms(Config):
     """mse = squares, l2 = the Euclidean norm that the paper prints; l1 = absolute values. See each
     loss for its scale."""
@@ -38,19 +42,19 @@ class Norms(Config):
 class LossWeights(Config):
     """Weights of eq. 3; the defaults are the paper's. 0 = measured at log steps; null = absent."""
 
-    adv: float | None = Field(1.0, ge=0)
+    adv: Weight | None = 1.0
     "Realism, by the discriminator (eq. 4)."
-    rec: float | None = Field(10.0, ge=0)
+    rec: Weight | None = 10.0
     "Pixels of self pairs (eq. 5)."
-    perc: float | None = Field(5.0, ge=0)
+    perc: Weight | None = 5.0
     "Target's appearance (eq. 6)."
-    id: float | None = Field(10.0, ge=0)
+    id: Weight | None = 10.0
     "Target's identity (eq. 7)."
-    lm: float | None = Field(5000.0, ge=0)
+    lm: Weight | None = 5000.0
     "Target's facial contour (eq. 8)."
-    exp: float | None = Field(5000.0, ge=0)
+    exp: Weight | None = 5000.0
     "Original's expression (eq. 9)."
-    eye: float | None = Field(10.0, ge=0)
+    eye: Weight | None = 10.0
     "Original's brows (eq. 10)."
     norm: Norms = Norms()
     "Which distance each term measures."

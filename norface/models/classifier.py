@@ -37,8 +37,8 @@ class ClassifierConfig(Config):
     "M_o, an MoE block over the streams together; false = identity (Table 11)."
 
     centre_streams: bool = False
-    "Subtract each stream's mean face over the train subjects, divide by its spread: aligned faces"
-    "differ little, and a small network trained from nothing then sees what differs."
+    """Subtract each stream's mean face over the train subjects, divide by its spread: aligned faces
+    differ little, and a small network trained from nothing then sees what differs."""
 
     @property
     def side(self) -> int:
@@ -211,8 +211,8 @@ def load_classifier(path: str | Path) -> tuple[Classifier, dict[str, Any]]:
         raise WeightsError(f"{path}: not a readable classifier file ({error})") from None
     if "norface" not in metadata:
         raise WeightsError(f"{path}: holds no description of a classifier; train one first")
-    about = json.loads(metadata["norface"])
     try:
+        about = json.loads(metadata["norface"])
         model = Classifier(
             ClassifierConfig.model_validate(about["config"]),
             outputs=about["outputs"],
@@ -220,7 +220,7 @@ def load_classifier(path: str | Path) -> tuple[Classifier, dict[str, Any]]:
             feature_width=about["feature_width"],
         )
         model.load_state_dict(tensors)
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{path}: does not fit this version's classifier ({reason})") from None
     return model.eval(), about

@@ -134,6 +134,9 @@ class LandmarkHead(nn.Module):
 class FaceReader(nn.Module):
     """Landmarks, action-unit intensities and pose of a face, whoever it is."""
 
+    renderer = str(RENDERER_VERSION)
+    "Whose synthetic faces it was trained on, see `load_face_network`; `any` = on none."
+
     def __init__(self, config: FaceNetworkConfig):
         super().__init__()
         self.config = config
@@ -180,6 +183,9 @@ class FaceReader(nn.Module):
 
 class IdentityNetwork(nn.Module):
     """An embedding of the person, the same over expression, pose and light."""
+
+    renderer = str(RENDERER_VERSION)
+    "As of a FaceReader."
 
     def __init__(self, config: FaceNetworkConfig):
         super().__init__()
@@ -240,8 +246,9 @@ def load_face_network(path: Path, *, to_judge: bool = True) -> FaceReader | Iden
             f"{path}: not a critic of the synthetic world ({reason});"
             " `norface train critic` makes one"
         ) from None
+    network.renderer = metadata.get("renderer", "1")
     if to_judge:
-        check_renderer(path, metadata.get("renderer", "1"))
+        check_renderer(path, network.renderer)
     return network.eval()
 
 

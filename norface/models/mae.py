@@ -129,6 +129,8 @@ class MaskedAutoencoder(nn.Module):
         shuffled = torch.cat([seen[:, prefix:], hidden.to(seen.dtype)], dim=1)
         back = order.argsort(dim=1)[:, :, None].expand(-1, -1, seen.shape[2])
         tokens = torch.cat([seen[:, :prefix], shuffled.gather(1, back)], dim=1) + self.place
+        # Of the blocks' own type: where weights are bf16 (ZeRO), the positions stay fp32.
+        tokens = tokens.to(self.mask_token.dtype)
         if self.config.encoder.gradient_checkpointing and self.training:
             from timm.models import checkpoint_seq
 

@@ -66,14 +66,21 @@ class ExpertMLP(nn.Sequential):
             nn.init.zeros_(layer.bias)
 
 
+class SingleLinear(nn.Linear):
+    """A product in fp32, where the weights are held in bf16 (ZeRO) too."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.linear(x.float(), self.weight.float())
+
+
 class Router(nn.Module):
     """x (B, width) => RouterStatistics over m experts."""
 
     def __init__(self, width: int, config: MoEConfig):
         super().__init__()
         self.config = config
-        self.gate = nn.Linear(width, config.experts, bias=False)
-        self.noise = nn.Linear(width, config.experts, bias=False)
+        self.gate = SingleLinear(width, config.experts, bias=False)
+        self.noise = SingleLinear(width, config.experts, bias=False)
         # Nearly equal chances at the start: noise, not the initial weights, spreads the samples.
         nn.init.normal_(self.gate.weight, std=0.01)
         nn.init.zeros_(self.noise.weight)

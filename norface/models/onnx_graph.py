@@ -97,7 +97,10 @@ def read_onnx(path: Path) -> OnnxGraph:
         raise WeightsError(f"{path}: not an ONNX file ({reason})") from None
     if any(tensor.external_data for tensor in graph.initializer):
         raise WeightsError(f"{path}: keeps its weights in other files; save it as one file")
-    constants = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    try:
+        constants = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: not a whole ONNX file ({error})") from None
     operations = []
     for node in graph.node:
         settings = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}

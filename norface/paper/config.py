@@ -36,7 +36,8 @@ class ExperimentPlace(Config):
     features: Path | None = None
     "Expression features of every face (Table 9)."
     config: Path | None = None
-    "Config of its cross-validation; null = configs/cla/EXPERIMENT.yaml."
+    """Config of its cross-validation; null = configs/cla/EXPERIMENT.yaml, for synthetic faces
+    synthetic-64.yaml and its like."""
     cla: dict[str, Any] = {}
     "Differences from that config's `cla`."
 
@@ -46,9 +47,9 @@ class StandInConfig(Config):
 
     enabled: bool = True
     "Whether they stand in; false = only what is in `experiments` is measured."
-    subjects: int = Field(18, ge=9)
+    subjects: int = Field(24, ge=9)
     "Persons of the three folds."
-    frames: int = Field(12, ge=4)
+    frames: int = Field(40, ge=4)
     "Pictures of each."
     side: int = Field(64, ge=16)
     "Pixels of a picture's side."

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from norface.errors import ConfigError
 from norface.evaluation.collecting import RESULT_FILE
 from norface.paper.config import STAND_IN, ExperimentPlace, PaperConfig
+from norface.paper.corpora import check_corpora
 from norface.paper.faces import TRUE_FACES
 from norface.paper.pairs import Draws, draw_settings
 from norface.paper.protocol import describe_runs, is_truth, read_streams
@@ -115,8 +116,12 @@ def run_experiment(
 
 
 def find_place(config: PaperConfig, experiment: str, task: str) -> ExperimentPlace:
-    """The data of an experiment; that of the stand-in is rendered. Raises ConfigError."""
+    """The data of an experiment; that of the stand-in is rendered.
+
+    Raises ConfigError, and CorpusError for shards of another corpus than the experiment's.
+    """
     if experiment in config.experiments:
+        check_corpora(config, experiment, config.experiments[experiment])
         return config.experiments[experiment]
     if not experiment.startswith(STAND_IN):
         raise ConfigError(f"experiments: nothing is said of '{experiment}'")
@@ -187,9 +192,17 @@ def list_stand_ins(config: PaperConfig, published: PublishedTable) -> dict[str, 
 
 
 def list_places(config: PaperConfig) -> dict[str, ExperimentPlace]:
-    """The experiments that are given, else the stand-in for action units and for emotions."""
-    if config.experiments:
+    """The experiments that are given, else the stand-in for action units and for emotions, where
+    it may stand in: {} without it, and where it would have to be rendered by train=false.
+
+    Raises CorpusError for shards of another corpus than an experiment's.
+    """
+    for name, place in config.experiments.items():
+        check_corpora(config, name, place)
+    if config.experiments or not config.stand_in.enabled:
         return dict(config.experiments)
+    if not config.train and not (config.root / config.name / STAND_IN / RESULT_FILE).is_file():
+        return {}
     return {
         STAND_IN + SUFFIX[task]: find_place(config, STAND_IN + SUFFIX[task], task)
         for task in ("au", "emotion")

@@ -101,11 +101,10 @@ def find_test_folds(
 ) -> list[str]:
     """The fold that tests the person of each key; the first fold for a person of none."""
     from norface.training.stages.cla_config import ClaConfig
-    from norface.training.stages.cla_folds import open_folds
+    from norface.training.stages.cla_folds import open_folds, open_index
 
     data = ClaConfig.model_validate(read_classifier(config, experiment, place)).data
-    index = ShardIndex.open(data.shards).select(split=data.split)
-    folds = open_folds(data, index)
+    folds = open_folds(data, open_index(data))
     tested = {person: fold.name for fold in folds for person in fold.test}
     originals = ShardIndex.open(place.shards[0])
     rows = originals.table[["corpus", "subject"]].astype(str).to_numpy()[originals.rows_of(keys)]

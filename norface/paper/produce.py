@@ -9,6 +9,7 @@ from pathlib import Path
 from norface.errors import CorpusError
 from norface.paper.compare import compare_table, read_spec
 from norface.paper.config import PaperConfig
+from norface.paper.corpora import check_corpora
 from norface.paper.experiments import list_stand_ins, sketch_place
 from norface.paper.pictures import draw_fig3, draw_fig4, draw_fig5, draw_fig6, draw_fig9
 from norface.paper.published import load_table
@@ -76,6 +77,8 @@ def plan(config: PaperConfig, name: str) -> list[str]:
         places[name] = config.experiments.get(name) or sketch_place(config, task)
     lines = []
     for name, place in places.items():
+        if name in config.experiments:
+            check_corpora(config, name, place)
         own = read_protocol(config, name, place)
         asked = [
             name_variant(one, protocol, own)

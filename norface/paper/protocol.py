@@ -17,11 +17,11 @@ from norface.errors import NorfaceError
 from norface.evaluation.crossval_config import CrossvalConfig, FoldTask, list_folds
 from norface.tracking import CONFIG_FILE
 from norface.training.stages.cla_config import ClaConfig
-from norface.training.stages.cla_folds import find_sets, open_folds
+from norface.training.stages.cla_folds import find_sets, open_folds, open_index
 
+CHOSEN = "epoch chosen on validation subjects, who are not trained on"
 SEES = {
-    "strict": "epoch chosen on validation subjects, who are not trained on; no set, target or E_f"
-    " that saw a subject of the fold's test",
+    "strict": f"{CHOSEN}; no set, target or E_f that saw a subject of the fold's test",
     "paper": "last epoch, trained on the validation subjects too; F_nor, the target and E_f may"
     " have seen the fold's test subjects",
 }
@@ -41,7 +41,7 @@ def describe_runs(crossval: CrossvalConfig, record: Mapping[str, Any]) -> dict[s
         "corpus": ", ".join(_list_corpora(crossval)),
         "measured": _name_targets(summary),
         "shards": _share({n: ", ".join(map(str, one.data.shards)) for n, one in runs.items()}),
-        "protocol": _share({name: _name_protocol(one) for name, one in runs.items()}),
+        "protocol": _share({name: name_protocol(one) for name, one in runs.items()}),
         "folds": ", ".join(summary["folds"]),
         "fold list": _share(
             {n: one.data.folds or f"drawn, seed {one.data.seed}" for n, one in runs.items()}
@@ -52,6 +52,9 @@ def describe_runs(crossval: CrossvalConfig, record: Mapping[str, Any]) -> dict[s
         "runs": str(crossval.folder),
         "tested": f"{summary['frames']} pictures of {summary['persons']} persons",
     }
+    if never := summary.get("never_present"):
+        each = [f"{', '.join(units)} ({fold})" for fold, units in never.items()]
+        about["never present among the tested, so F1 is 0 there"] = ", ".join(each)
     streams: dict[str, list[str]] = {}
     for name in names:
         if text := describe_streams(read_streams(crossval, name)):
@@ -80,9 +83,8 @@ def count_seen(crossval: CrossvalConfig, setting: str) -> str:
     """'0 of 9', by the cards of the sets that the runs name, over all folds; what is not known is
     said so."""
     data = crossval.cla.data
-    index = ShardIndex.open(data.shards, cache=data.cache_folder).select(split=data.split)
     streams, seen, tested = read_streams(crossval, setting), 0, 0
-    for fold in open_folds(data, index):
+    for fold in open_folds(data, open_index(data)):
         persons: set[tuple[str, str]] = set()
         try:
             sets = find_sets(crossval.settings[setting].normalized, fold.name)
@@ -149,8 +151,12 @@ def describe_streams(streams: Streams) -> str:
     return f"K = {count}, generator {', '.join(dict.fromkeys(each))}{truth}"
 
 
-def _name_protocol(config: ClaConfig) -> str:
-    return f"{config.data.protocol} ({SEES[config.data.protocol]})"
+def name_protocol(config: ClaConfig) -> str:
+    """`strict` or `paper`, and what a run under it may see and chooses by."""
+    sees = SEES[config.data.protocol]
+    if not config.data.validation_share:
+        sees = sees.replace(CHOSEN, "last epoch, no validation subjects")
+    return f"{config.data.protocol} ({sees})"
 
 
 def _name_extractor(config: ClaConfig) -> str:

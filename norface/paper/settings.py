@@ -12,7 +12,7 @@ from norface.config import describe, flatten, load_config, merge, read_yaml
 from norface.data.streams import Protocol
 from norface.errors import ConfigError
 from norface.evaluation.crossval_config import CrossvalConfig, FoldTask, Setting, fold_config
-from norface.paper.config import ExperimentPlace, PaperConfig
+from norface.paper.config import STAND_IN, ExperimentPlace, PaperConfig
 from norface.training.stages.cla_config import ClaDataConfig
 
 PLAIN = {"without": "w/o Idn", "norface": "w/ Idn"}
@@ -182,7 +182,10 @@ def _plain_changes(setting: Setting) -> dict[str, Any]:
 
 def read_classifier(config: PaperConfig, experiment: str, place: ExperimentPlace) -> dict[str, Any]:
     """`cla` of the experiment's config, with the differences and the shards of its place."""
-    path = place.config or config.configs / "cla" / f"{experiment}.yaml"
+    name = experiment
+    if name.startswith(STAND_IN):
+        name = name.replace("-to-webcam", "").replace(STAND_IN, f"{STAND_IN}-64", 1)
+    path = place.config or config.configs / "cla" / f"{name}.yaml"
     base = load_config(CrossvalConfig, path).model_dump(exclude_unset=True)
     cla = merge(base.get("cla", {}), place.cla)
     return merge(cla, {"data": {"shards": place.shards}})

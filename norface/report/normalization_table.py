@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -106,6 +108,19 @@ def to_markdown(result: Mapping[str, Any]) -> str:
 def _markdown(grid: Sequence[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(row) + " |" for row in grid]
     return "\n".join([lines[0], "|" + "---|" * len(grid[0]), *lines[1:]])
+
+
+def to_json(result: Mapping[str, Any]) -> str:
+    """The result as it is; null where a figure is not known or infinite, which JSON cannot say."""
+
+    def tell(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: tell(one) for name, one in value.items()}
+        if isinstance(value, list):
+            return [tell(one) for one in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(tell(result), indent=1, allow_nan=False) + "\n"
 
 
 def to_csv(result: Mapping[str, Any]) -> str:

@@ -184,7 +184,7 @@ def _claim(folder: Path, card: CorpusCard) -> None:
             if path.read_text(encoding="utf-8") != text:
                 raise CorpusError(
                     f"{folder}: holds a synthetic corpus of other settings ({CARD_NAME}); "
-                    "choose another folder"
+                    "give those, or choose another folder"
                 )
         elif any(folder.iterdir()):
             raise CorpusError(f"{folder}: is not empty; choose another folder")

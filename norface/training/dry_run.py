@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import time
 
+from norface.errors import TrainingError
+from norface.training.agreement import fail_on_all
 from norface.training.backends.base import Backend
+from norface.training.finiteness import describe_non_finite, loss_terms
 from norface.training.observing import measure_memory
 from norface.training.saving import copy_to_host
 from norface.training.seeding import keeping_generators, seed_step
@@ -26,12 +29,13 @@ def dry_run(stage: Stage, config: StageConfig, backend: Backend, steps: int | No
     """Train `steps` (one, on a GPU two) and undo them. All ranks; only before the first step of a
     run, while no optimizer has a state: that alone is whole on every rank under ZeRO.
 
-    Raises what the step raises.
+    Raises what the step raises, and TrainingError for a loss that is not finite.
     """
     steps = steps or (GPU_STEPS if backend.device.type == "cuda" else 1)
     started = time.monotonic()
     total, every = count_steps(stage, config, backend.world_size), config.trainer.log_every_steps
     step = (total // every * every or total) - 1
+    report = ""
     with keeping_generators():
         # In host memory: a second copy of the weights on a GPU might be what does not fit.
         before = copy_to_host(stage.state_dict())
@@ -40,14 +44,22 @@ def dry_run(stage: Stage, config: StageConfig, backend: Backend, steps: int | No
             for _ in range(steps):
                 batch = next(batches)
                 seed_step(config.seed, step, backend.rank)
-                metrics = stage.train_batch(batch, step)
+                losses = loss_terms(stage.train_batch(batch, step))
+                # Waits for the device too, which tells of its errors late. The first report is
+                # kept: after a step of NaN all weights are.
+                report = report or describe_non_finite(
+                    losses, stage.describe_batch(batch), backend.rank
+                )
         finally:
             getattr(batches, "close", lambda: None)()
-        if "loss" in metrics:
-            # Waits for the device, which tells of its errors late.
-            float(metrics["loss"])
         stage.load_state_dict(before)
-    backend.barrier()
+    reports = [text for text in backend.gather_objects(report) if text]
+    if reports:
+        told = (
+            f"dry run: {reports[0]}; no run was opened; look at those pictures (`norface check`) or"
+            " lower the learning rate, then start the same command again"
+        )
+        fail_on_all(backend, TrainingError(told))
     if backend.is_main:
         memory = measure_memory(backend.device)
         held = memory.get("gpu_memory_gb", memory["memory_gb"])

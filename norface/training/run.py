@@ -56,6 +56,8 @@ FREE_KEYS = (
     "backend.deepspeed",
     "backend.static_graph",
     "*.workers",
+    # What is only asked of the shards, whose names are compared.
+    "data.corpora",
     # What is computed twice is computed alike.
     "*gradient_checkpointing",
 )

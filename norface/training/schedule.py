@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from norface.config import Config
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+"Decay of one of Adam's running moments."
 
 
 class ScheduleConfig(Config):

@@ -25,6 +25,7 @@ from norface.tracking import CONFIG_FILE, Run
 from norface.training.agreement import Looks, fail_on_all, on_main
 from norface.training.backends.base import Backend
 from norface.training.checkpoint import CheckpointFolder, Manifest, non_finite_tensor
+from norface.training.finiteness import describe_non_finite, loss_terms
 from norface.training.observing import MetricWindow, share_of_machine
 from norface.training.preemption import StoppedOnRequest, StopRequest
 from norface.training.profiling import ProfileWindow
@@ -121,8 +122,8 @@ class Trainer:
         seed_step(self.config.seed, self.step, self.backend.rank)
         metrics = self.stage.train_batch(batch, self.step)
         self.window.add(metrics)
-        losses = {name: value for name, value in metrics.items() if "/" not in name}
-        self._unchecked.append((self.step, losses, self.stage.describe_batch(batch)))
+        keys = self.stage.describe_batch(batch)
+        self._unchecked.append((self.step, loss_terms(metrics), keys))
         self.step += 1
         self.profile.after_step(self.step)
         if self.watchdog is not None:
@@ -201,15 +202,9 @@ class Trainer:
 
     def _non_finite(self, checked: tuple[int, dict[str, torch.Tensor], list[str]]) -> str:
         step, losses, keys = checked
-        values = torch.stack([value.detach().float().cpu() for value in losses.values()])
-        if bool(torch.isfinite(values).all()):
-            return ""
-        bad = [name for name, value in zip(losses, values, strict=True) if not value.isfinite()]
-        terms = [name for name in bad if name != "loss"] or bad
-        shown = ", ".join(keys[:4]) + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
-        return (
-            f"step {step + 1}: {', '.join(terms)} not finite on rank {self.backend.rank}, batch"
-            f" {shown or 'without keys'}; nothing of it was saved; look at those pictures or lower"
+        found = describe_non_finite(losses, keys, self.backend.rank)
+        return found and (
+            f"step {step + 1}: {found}; nothing of it was saved; look at those pictures or lower"
             " the learning rate, then start the same command again"
         )
 

@@ -58,6 +58,7 @@ class Watchdog:
         self.hang_seconds = hang_seconds
         self.step = 0
         self._patient: set[str] = set()
+        self._made = False
         self._start = backend.gather_objects(uuid.uuid4().hex)[0]
         self._main, self._ending = threading.main_thread().ident, threading.Event()
         if backend.is_main:
@@ -77,6 +78,11 @@ class Watchdog:
             self._write(mine)
             if time.monotonic() - moved < 0.75 * self.hang_seconds:
                 continue
+            if self._made and not self.folder.is_dir():
+                # A rank that failed took it away, see `close`.
+                line = f"rank {self.rank}: another rank is gone; see its message"
+                print(line, file=sys.stderr, flush=True)
+                os._exit(1)
             # Twice, with time between: the others too must have had the time to write.
             if late := find_late(self.read(), self.world_size):
                 self._ending.wait(2 * every_s)
@@ -110,7 +116,9 @@ class Watchdog:
         path = self.folder / f"{self.rank}.json"
         # A full disk is not this thread's to complain about.
         with contextlib.suppress(OSError):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            if not self._made:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._made = True
             aside = path.with_name(f".{path.name}")
             aside.write_text(json.dumps(asdict(mine)), encoding="utf-8")
             os.replace(aside, path)
@@ -142,26 +150,43 @@ class Watchdog:
             time.sleep(1)
         os._exit(1)
 
-    def close(self) -> None:
-        """Stop watching and take this rank's file away."""
+    def close(self, *, failed: bool = False) -> None:
+        """Stop watching and take this rank's file away, and those of all where this rank `failed`:
+        the others wait for it in vain, are killed, and cannot. Nor does a run folder stay that
+        holds nothing else, because the run was not even opened."""
         self._ending.set()
         self._thread.join()
         with contextlib.suppress(OSError):
-            (self.folder / f"{self.rank}.json").unlink(missing_ok=True)
-            self.folder.rmdir()
+            if failed:
+                # In one go, lest another rank write into what is being emptied.
+                gone = self.folder.rename(self.folder.with_name(f".{RANKS_FOLDER}-{self._start}"))
+                shutil.rmtree(gone, ignore_errors=True)
+            else:
+                (self.folder / f"{self.rank}.json").unlink(missing_ok=True)
+                self.folder.rmdir()
+        with contextlib.suppress(OSError):
+            self.run_folder.rmdir()
 
 
 @contextlib.contextmanager
 def watching(backend: Backend, run_folder: Path, hang_seconds: float) -> Iterator[Watchdog | None]:
     """A watchdog while the block runs; None for one rank, or 0 seconds. All ranks."""
     if backend.world_size == 1 or hang_seconds == 0:
+        if backend.is_main:
+            # Of an earlier start, all of whose ranks were killed.
+            shutil.rmtree(run_folder / RANKS_FOLDER, ignore_errors=True)
         yield None
         return
     watchdog = Watchdog(backend, run_folder, hang_seconds)
     try:
         yield watchdog
-    finally:
+    except Exception:
+        watchdog.close(failed=True)
+        raise
+    except BaseException:
         watchdog.close()
+        raise
+    watchdog.close()
 
 
 def find_groups_of_all(world_size: int) -> list[distributed.ProcessGroup]:

@@ -85,6 +85,15 @@ def test_one_of_the_two_halves_is_enough(files):
         Analyzer(classifier=files / "au.safetensors", aligned=True)
 
 
+@pytest.mark.parametrize("task, told", [("au", "au of AU1"), ("emotion", "emotion")])
+def test_two_classifiers_that_tell_the_same_are_refused(tmp_path, task, told):
+    one, other = (write_classifier(tmp_path / f"{n}.safetensors", task, streams=1) for n in "ab")
+    with pytest.raises(ConfigError, match=f"a.safetensors and .*b.safetensors both tell {told};"):
+        Analyzer(classifier=[one, other], aligned=True)
+    third = write_classifier(tmp_path / "c.safetensors", "intensity", streams=1)
+    assert len(Analyzer(classifier=[one, third], aligned=True).classifiers) == 2
+
+
 def test_a_classifier_of_another_generator_or_target_is_refused(files, tmp_path):
     write_generator(tmp_path / "other.safetensors", person="S8")
     write_png(tmp_path / "other.png", render(FaceParameters(200008), 64).pixels)

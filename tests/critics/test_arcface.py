@@ -253,6 +253,8 @@ def test_gradient_through_onnx_is_the_difference_of_the_answer(tmp_path):
 def test_onnx_that_cannot_be_converted_or_read_is_refused_by_name(tmp_path):
     with pytest.raises(WeightsError, match="operators that are not known: Erf; known: Add, "):
         read_onnx(write_onnx(tmp_path / "odd.onnx", operator="Erf"))
+    with pytest.raises(WeightsError, match="pools.onnx: its graph cannot be run .RuntimeError"):
+        load(write_onnx(tmp_path / "pools.onnx", operator="GlobalAveragePool"))
     (tmp_path / "text.onnx").write_text("no graph")
     with pytest.raises(WeightsError, match="text.onnx: not an ONNX file"):
         read_onnx(tmp_path / "text.onnx")

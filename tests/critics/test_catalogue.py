@@ -145,6 +145,7 @@ def test_check_refuses_a_network_that_sees_no_difference(capsys, tmp_path):
         (["check", "critics.identity.source=arcfase"], "input should be 'synthetic'"),
         (["list", "seed=1"], "list: takes no config"),
         (["shares"], "'data' must be set"),
+        (["check", "critics.identity={}", "--side", "-3"], "side: found -3; pictures of 16"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(capsys, words, told):

@@ -71,8 +71,15 @@ def test_a_critic_of_another_renderers_faces_is_refused_in_one_line(tmp_path, re
     assert "\n" not in str(refusal.value) and "norface train critic" in str(refusal.value)
 
 
-def test_a_critic_of_no_renderers_faces_is_taken(tmp_path):
-    load_face_network(write_network(tmp_path, "reader", "any").weights)
+def test_a_critic_of_no_renderers_faces_is_taken_and_its_card_says_so(tmp_path):
+    choice = write_network(tmp_path, "reader", "any")
+    config = CriticsConfig(eyebrow=choice, identity=CriticChoice())
+    critics = build_critics(config)
+    assert critics["eyebrow"].card.source == "norface train critic, on no synthetic face"
+    assert critics["eyebrow"].card.licence == "that of the weights file"
+    assert critics["eyebrow"].card.notes == "" and len(critics["eyebrow"].card.sha256) == 64
+    assert "embedded corpus of synthetic faces" in critics["identity"].card.source
+    assert critics["identity"].card.licence == "Apache-2.0"
 
 
 def test_file_that_is_no_network_is_refused_in_one_line(tmp_path):

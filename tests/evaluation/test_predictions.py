@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from norface.cli.main import main
 from norface.errors import CorpusError
+from norface.evaluation.collecting import summarize_settings
 from norface.evaluation.predictions import (
     check_folds,
     read_predictions,
@@ -14,6 +18,7 @@ from norface.evaluation.predictions import (
     tabulate,
     write_predictions,
 )
+from norface.evaluation.statistics import persons_of
 
 
 @pytest.fixture
@@ -79,6 +84,17 @@ def test_a_table_without_a_column_is_refused(tmp_path, table):
         read_predictions(tmp_path / "none.parquet")
 
 
+def test_numbers_are_keys_and_units_too(tmp_path, capsys):
+    """Frames numbered from 0 and units as numbers, as others write them."""
+    theirs = pd.DataFrame({
+        "key": [0, 0, 1, 1], "subject": [7, 7, 8, 8], "fold": 1, "target": [1, 12, 1, 12],
+        "truth": [0, 1, 1, 0], "score": [0.1, 0.9, 0.8, 0.2],
+    })  # fmt: skip
+    theirs.to_parquet(tmp_path / "theirs.parquet")
+    assert main(["evaluate", "--task", "au", str(tmp_path / "theirs.parquet")]) == 0
+    assert "f1 in %, 2 frames of 2 persons" in capsys.readouterr().out
+
+
 def test_a_row_without_a_key_and_a_key_of_two_folds_are_refused(tmp_path, table):
     lost = table.copy()
     lost.loc[1, "key"] = None
@@ -100,6 +116,21 @@ def test_logits_are_no_probabilities_and_nine_is_no_label(tmp_path, table):
         write_predictions(coded, tmp_path / "x.parquet", task="au")
     with pytest.raises(CorpusError, match="expected an intensity of 0..5"):
         write_predictions(coded, tmp_path / "x.parquet", task="intensity")
+
+
+def test_one_class_alone_is_no_recognition(tmp_path, table, capsys):
+    """Every answer would be right: an accuracy of 100 %."""
+    alone = table[table["target"] == "AU1"].assign(target="fear", truth=1.0)
+    alone.to_parquet(tmp_path / "x.parquet")
+    assert main(["evaluate", str(tmp_path / "x.parquet")]) == 2
+    assert "fear is the only class; recognition needs" in capsys.readouterr().err
+
+
+def test_figures_go_into_a_folder_that_is_not_there_yet(tmp_path, table):
+    write_predictions(table, tmp_path / "x.parquet", task="au")
+    where = tmp_path / "new" / "x.json"
+    assert main(["evaluate", str(tmp_path / "x.parquet"), "--json", str(where)]) == 0
+    assert json.loads(where.read_text())["frames"] == 3
 
 
 def test_an_emotion_has_one_true_class_or_none_at_all(tmp_path):
@@ -132,3 +163,29 @@ def test_no_sample_counts_twice_and_seeds_are_of_the_same_samples(table):
         check_folds({"test=part1": [table], "other": [table]})
     with pytest.raises(CorpusError, match="fold test=part1, file 2: 1 keys are missing, first a_2"):
         check_folds({"test=part1": [table, table[table["key"] != "a_2_c_0"]]})
+
+
+def test_settings_of_different_samples_are_not_compared(table):
+    """Shards that were written again between two trainings: no pair of figures is paired."""
+    fewer = table[table["key"] != "a_2_c_0"]
+    summarize_settings({"without": {"f": [table]}, "norface": {"f": [table]}}, "au")
+    with pytest.raises(CorpusError, match="norface, f: not tested on what without was.*first a_2"):
+        summarize_settings({"without": {"f": [table]}, "norface": {"f": [fewer]}}, "au")
+
+
+@pytest.mark.parametrize(
+    ("key", "person"),
+    [
+        ("bp4d_F001_T1_{}", "bp4d/F001"),
+        ("F001/T1/{}.jpg", "F001"),
+        ("T{}_F001_9", "F001"),
+        ("{}", "F001"),
+    ],
+)
+def test_a_persons_frames_are_one_persons_in_anybodys_predictions(key, person):
+    """Intervals draw persons: a person of every frame would make them far too narrow."""
+    keys = [key.format(number) for number in range(3)]
+    table = pd.DataFrame({"key": keys, "subject": "F001"})
+    assert list(persons_of(table)) == [person] * 3
+    unnamed = table.assign(subject=["", None, "F002"])
+    assert list(persons_of(unnamed))[:2] == keys[:2]

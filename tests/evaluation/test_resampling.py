@@ -1,5 +1,7 @@
 """Sums, draws and figures of them, against plain formulas and scipy."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import linalg, stats
@@ -8,18 +10,20 @@ from norface.evaluation.identity_probe import probe_identity
 from norface.evaluation.normalization import spread_cut as plain_spread_cut
 from norface.evaluation.paired_tests import compare_pairs, paired_test
 from norface.evaluation.resampling import (
+    PERSONS_AT_ONCE,
     bootstrap_frechet,
     bootstrap_sums,
     draw_counts,
+    draw_moments,
     frechet,
     mean_pearson,
     mean_terms,
-    moment_terms,
     pearson_terms,
     ratio,
     spread_cut,
     spread_terms,
     sum_by_person,
+    sum_moments,
 )
 
 RNG = np.random.default_rng(3)
@@ -59,16 +63,42 @@ def test_spread_cut_of_sums_is_that_of_the_values():
 
 def test_frechet_distance_is_that_of_scipys_matrix_root_and_zero_of_equals():
     first, second = RNG.normal(size=(200, 5)), 2 * RNG.normal(size=(200, 5)) + 1
-    sums = [moment_terms(one).sum(axis=0) for one in (first, second)]
+    sums = [sum_moments(one) for one in (first, second)]
     one, two = np.cov(first.T, bias=True), np.cov(second.T, bias=True)
     apart = ((first.mean(axis=0) - second.mean(axis=0)) ** 2).sum()
     expected = apart + np.trace(one + two - 2 * np.real(linalg.sqrtm(one @ two)))
     assert frechet(*sums) == pytest.approx(expected)
     assert frechet(sums[0], sums[0]) == pytest.approx(0, abs=1e-9)
     person = np.arange(200) % 20
-    drawn = [sum_by_person(moment_terms(one), person) for one in (first, second)]
-    interval = bootstrap_frechet(*drawn, draw_counts(20, draws=40, seed=0))
+    interval = bootstrap_frechet(first, second, person, draw_counts(20, draws=40, seed=0))
+    assert interval.value == pytest.approx(expected)
     assert interval.low < interval.value < interval.high
+
+
+def test_moments_of_a_draw_are_those_of_the_faces_that_it_holds():
+    # More persons than are added up at once, the last of them without a face.
+    persons = PERSONS_AT_ONCE + 9
+    features, person = RNG.normal(size=(150, 4)), RNG.integers(0, persons - 1, 150)
+    counts = draw_counts(persons, draws=3, seed=0)
+    total, drawn = draw_moments(features, person, counts)
+    np.testing.assert_allclose(total, sum_moments(features))
+    for number, found in enumerate(drawn):
+        repeated = np.repeat(features, counts[number][person].astype(int), axis=0)
+        np.testing.assert_allclose(found, sum_moments(repeated), atol=1e-9)
+
+
+def test_moments_of_many_faces_take_no_square_of_the_features_for_each():
+    faces, width = 4000, 96
+    features, person = RNG.normal(size=(faces, width)).astype(np.float32), np.arange(faces) % 80
+    counts = draw_counts(80, draws=20, seed=0)
+    tracemalloc.start()
+    try:
+        bootstrap_frechet(features, features, person, counts)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # A square of the features for each face would be 295 MB.
+    assert peak < 40e6
 
 
 def test_the_probe_recognises_who_stands_out_and_nobody_in_noise():

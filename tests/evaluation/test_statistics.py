@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -139,6 +141,12 @@ def test_a_unit_that_is_never_present_has_f1_zero_and_is_named():
     summary = summarize({"test=part1": [table]}, "au")
     assert summary["targets"]["AU4"] == {"value": 0, "low": 0, "high": 0}
     assert "AU4 never present" in format_summary("x", summary)
+    # An area under the curve of one class is no number: it is left out, and json has none.
+    assert "AU4" not in summary["other_targets"]["auc"]
+    table["truth"] = 0.0
+    alone = summarize({"test=part1": [table]}, "au")
+    assert "auc" not in alone["others"] and "auc" not in alone["other_targets"]
+    json.dumps([summary, alone], allow_nan=False)
 
 
 def test_evaluate_reads_predictions_alone(tmp_path, capsys):

@@ -144,14 +144,19 @@ LAUNCHERS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("launcher", "backend"), LAUNCHERS)
-def test_two_ranks_train_and_another_number_is_refused(options, launcher, backend):
+def test_two_ranks_train(options, launcher, backend):
     module = ["-m", f"launchers.{launcher}", "--ranks", "2", "--"]
-    named = [*options, *backend, f"name={launcher}"]
-    code, text = run(*module, *named, "backend.world_size=3")
-    assert (code, text.count("backend.world_size asks for 3 ranks, found 2")) == (2, 2), text
-    code, text = run(*module, *named, "backend.world_size=2")
+    # Ranks that found another number would refuse: the next test.
+    code, text = run(*module, *options, *backend, f"name={launcher}", "backend.world_size=2")
     assert code == 0, text
     assert steps_of(options, launcher) == [1, 2, 3, 4]  # 32 pictures, 2 ranks x 4 a step
+
+
+@pytest.mark.slow
+def test_another_number_of_ranks_is_refused_and_2_comes_back(options):
+    module = ["-m", "launchers.accelerate", "--ranks", "2", "--"]
+    code, text = run(*module, *options, "name=refused", "backend.world_size=3")
+    assert (code, text.count("backend.world_size asks for 3 ranks, found 2")) == (2, 2), text
 
 
 @pytest.mark.slow

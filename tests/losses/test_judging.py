@@ -20,22 +20,23 @@ class Mean(Critic):
 
 
 @pytest.mark.parametrize(
-    ("term", "kind"),
+    ("term", "kind", "sources"),
     [
-        ("perc", "perceptual"),
-        ("id", "identity"),
-        ("lm", "landmarks"),
-        ("exp", "expression"),
-        ("eye", "eyebrow"),
+        ("perc", "perceptual", "synthetic, vgg"),
+        ("id", "identity", "synthetic, arcface"),
+        ("lm", "landmarks", "synthetic, mediapipe, hrnet"),
+        ("exp", "expression", "synthetic, mediapipe, embedding"),
+        ("eye", "eyebrow", "synthetic, mediapipe, coefficients"),
     ],
 )
-def test_a_weight_without_its_critic_names_key_and_way_out(term, kind):
+def test_a_weight_without_its_critic_names_key_and_way_out(term, kind, sources):
     weights = LossWeights(**{**ONLY_EXPRESSION, "exp": None, term: 3})
     with pytest.raises(ConfigError) as caught:
         Judging({}, weights)
     assert str(caught.value) == (
         f"losses.{term}: found 3.0, but critics.{kind} is not set; choose its source"
-        f" (`norface critics list`) or set losses.{term}=null"
+        f" ({sources}; `norface critics list` says where to get each) or set"
+        f" losses.{term}=null"
     )
 
 

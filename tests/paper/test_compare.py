@@ -301,7 +301,8 @@ def test_both_protocols_stand_side_by_side_and_say_what_each_may_see(workplace, 
 
 def test_a_classifier_of_another_task_is_no_row_of_the_table(workplace, capsys):
     """Accuracy is a metric of action units too: it must not stand for that of emotions."""
-    place = f"{{shards: [{workplace / 'shards'}], config: {workplace / 'cla.yaml'}}}"
+    shards = write_corpus(workplace / "rafdb", corpus="rafdb")
+    place = f"{{shards: [{shards}], config: {workplace / 'cla.yaml'}}}"
     words = ["paper", "table4", "-c", str(workplace / "paper.yaml"), f"experiments.rafdb={place}"]
     assert main(words) == 2
     error = capsys.readouterr().err

@@ -106,9 +106,11 @@ def test_faces_of_sets_of_single_folds_are_of_the_fold_that_tests_their_person(w
 @pytest.mark.slow
 def test_every_target_identity_is_measured(workplace):
     targets = f"experiments.bp4d.targets={{ID2: [{workplace / 'ID2'}]}}"
+    shards = write_corpus(workplace / "rafdb", corpus="rafdb", frames=4)
+    own = write_normalized(shards, workplace / "rafdb-ID2")
     emotions = (
-        f"experiments.rafdb={{shards: [{workplace / 'shards'}], targets: {{ID2: ["
-        f"{workplace / 'ID2'}]}}, config: {workplace / 'cla.yaml'}, cla: {{task: emotion}}}}"
+        f"experiments.rafdb={{shards: [{shards}], targets: {{ID2: ["
+        f"{own}]}}, config: {workplace / 'cla.yaml'}, cla: {{task: emotion}}}}"
     )
     words = ["-c", str(workplace / "paper.yaml"), targets, emotions]
     assert main(["paper", "fig4", *words]) == 0

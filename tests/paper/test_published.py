@@ -99,6 +99,16 @@ def test_the_papers_own_result_is_the_same_in_every_table():
             )
 
 
+def test_the_papers_own_units_differ_between_two_tables_and_a_note_says_so():
+    one = load_table("table1").of("bp4d")[-1].units
+    other, note = load_table("table10").of("bp4d")[-1].units, load_table("table10").note
+    assert len(other) == 5 and all(one[unit] != value for unit, value in other.items())
+    assert all(str(one[unit]) in note for unit in other)
+    rows = {row.row: row.values[MEAN] for row in load_table("table3").of("disfa-intensity", "icc")}
+    assert rows["Norface (Ours)"] - rows["APs [56]"] == Decimal("0.09")
+    assert "differ by 0.09" in load_table("table3").note
+
+
 def test_notes_say_the_slips_of_a_table():
     notes = read_notes("table5")
     assert len(notes) == 2 and "prints 57.5 as Avg.; its row gives 59.2917" in notes[0]

@@ -13,9 +13,14 @@ import yaml
 from small_cla import CLASSIFIER
 
 from norface.cli.main import main
+from norface.config import load_config
 from norface.data.folds import make_folds
 from norface.data.shards import ShardIndex
+from norface.paper.config import PaperConfig
+from norface.paper.protocol import describe_runs, name_protocol
+from norface.paper.recording import bring_runs
 from norface.tracking import read_facts
+from norface.training.stages.cla_config import ClaConfig
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))
 from marked_faces import write_corpus, write_normalized
@@ -99,6 +104,24 @@ def test_table_crossval_json_and_mlflow_have_the_same_numbers(workplace):
     assert "norface - without" in recorded["differences"]
 
 
+def test_a_unit_that_never_occurs_in_a_fold_is_said_below_the_table(workplace):
+    config = load_config(PaperConfig, workplace / "paper.yaml", ["train=false"])
+    runs = bring_runs(config, "bp4d", config.experiments["bp4d"], ["without", "norface"])
+    told = "never present among the tested, so F1 is 0 there"
+    assert told not in describe_runs(runs.crossval, runs.record)
+    for one in runs.record["settings"].values():
+        one["never_present"] = {"test=part2": ["AU1", "AU12"]}
+    assert describe_runs(runs.crossval, runs.record)[told] == "AU1, AU12 (test=part2)"
+
+
+def test_naming_the_corpus_of_runs_that_are_there_trains_none_again(workplace):
+    runs = workplace / "runs/paper/bp4d"
+    before = {path: path.stat().st_mtime_ns for path in runs.rglob("*.parquet")}
+    words = ["-c", str(workplace / "paper.yaml"), "experiments.bp4d.cla={data: {corpora: [bp4d]}}"]
+    assert main(["paper", "table7", *words]) == 0
+    assert {path: path.stat().st_mtime_ns for path in runs.rglob("*.parquet")} == before
+
+
 @pytest.mark.parametrize("train", ["true", "false"])
 def test_runs_of_another_config_are_refused(workplace, capsys, train):
     words = ["paper", "table7", "-c", str(workplace / "paper.yaml"), f"train={train}"]
@@ -124,3 +147,10 @@ def test_more_tables_add_to_one_record_and_other_runs_stay_out_of_it(workplace):
     finally:
         shutil.rmtree(runs / "mixup")
     assert list(read_ours(workplace, "table12")) == ["norface"]
+
+
+def test_without_validation_subjects_no_epoch_is_said_to_be_chosen():
+    name = lambda *words: name_protocol(load_config(ClaConfig, None, ["data.shards=[x]", *words]))
+    assert name().startswith("strict (epoch chosen on validation subjects, who are not trained")
+    told = "strict (last epoch, no validation subjects; no set"
+    assert name("data.validation_share=0").startswith(told)

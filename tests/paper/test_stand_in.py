@@ -23,6 +23,17 @@ def test_collecting_renders_and_trains_nothing(tmp_path):
     assert "runs/paper/synthetic has no runs, and train=false trains none" in text
 
 
+@pytest.mark.parametrize("name", ["fig3", "fig4", "fig5", "fig8", "fig9"])
+@pytest.mark.parametrize("off", ["stand_in.enabled=false", "train=false"])
+def test_a_figure_renders_nothing_where_nothing_may_stand_in(tmp_path, capsys, name, off):
+    words = ["paper", name, f"root={tmp_path / 'runs'}", f"out={tmp_path / 'out'}",
+             f"configs={CONFIGS}", "tracking.mlflow=false", off]  # fmt: skip
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert f"{name}: no experiment " in error and error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_synthetic_faces_stand_in_across_corpora_and_say_what_they_are(tmp_path):
     config = PaperConfig(

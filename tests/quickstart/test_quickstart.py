@@ -17,6 +17,8 @@ SMALLEST = [
     "normalizer_subjects=8", "normalizer_frames=6", "targets=1", "target_frames=12",
     "subjects=9", "frames=6", "target_renders=64", "normalizer_images=64",
     "epochs=1", "tracking.mlflow=false",
+    # Processes that render and train what one does: test_corpus.py, test_crossval.py.
+    "workers=1",
 ]  # fmt: skip
 FIGURES = {
     "wall_s", "peak_rss_gib", "subjects", "image_size", "nearer_to_target", "yaw_spread_cut",

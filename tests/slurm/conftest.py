@@ -80,12 +80,16 @@ class Cluster:
 
         On time-out, and where the job is over or waits for ever, fails with queue and log.
         """
-        started = hopeful = time.monotonic()
+        started = hopeful = asked = time.monotonic()
         while not (found := condition()):
             time.sleep(0.3)
             now = time.monotonic()
-            if not job or not self.is_over(job):
+            if not job:
                 hopeful = now
+            elif now - asked > 3:
+                # Less often than the condition: each question costs slurmctld and this machine.
+                asked = now
+                hopeful = hopeful if self.is_over(job) else now
             # A job is over for a moment before Slurm requeues it.
             if now - started > timeout_s or now - hopeful > 20:
                 pytest.fail(f"waited {now - started:.0f} s for {what}\n{self.report(job)}")

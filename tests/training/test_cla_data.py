@@ -43,7 +43,8 @@ def test_a_target_that_is_a_test_subject_is_refused(corpus, backend, make_config
 
 def test_a_set_of_other_shards_is_refused(corpus, backend, make_config, tmp_path):
     other = write_normalized(corpus / "shards", tmp_path / "other", source="0" * 64)
-    with pytest.raises(CorpusError, match="was made from other shards"):
+    told = "was made from other shards.*every key is there, first synthetic_S0000_c_0"
+    with pytest.raises(CorpusError, match=told):
         ClaStage(make_config(f"data.normalized=[{other}]"), backend)
 
 
@@ -51,11 +52,15 @@ def test_a_set_that_lacks_a_face_names_the_first_key(backend, make_config, tmp_p
     few = write_corpus(tmp_path / "few", subjects=3)
     part = write_normalized(few, tmp_path / "part")
     whole = write_corpus(tmp_path / "whole", subjects=4)
+    options = [f"data.shards=[{whole}]", f"data.normalized=[{part}]"]
+    told = "other shards than .*(8 keys are missing, first synthetic_S0003_c_0)"
+    with pytest.raises(CorpusError, match=told):
+        ClaStage(make_config(*options), backend)
     card = json.loads((part / "set.json").read_text())
     card["source"] = ShardIndex.open(whole).digest
     (part / "set.json").write_text(json.dumps(card))
     with pytest.raises(CorpusError, match="8 keys are missing, first synthetic_S0003_c_0"):
-        ClaStage(make_config(f"data.shards=[{whole}]", f"data.normalized=[{part}]"), backend)
+        ClaStage(make_config(*options), backend)
 
 
 def test_an_unknown_fold_gets_the_list_of_right_ones(backend, make_config):

@@ -131,6 +131,38 @@ def test_unlabelled_units_are_missing_and_do_not_count(shards):
     assert masked_mse(found, torch.full((2, 2), math.nan)).item() == 0
 
 
+def write_labelled(folder, **labels):
+    """Six persons of a corpus without landmarks and pose, four pictures each."""
+    with ShardWriter(folder, side=64) as writer:
+        for number in range(24):
+            pixels = np.full((64, 64, 3), 10 * number, np.uint8)
+            known = {name: {unit: number % 2 for unit in units} for name, units in labels.items()}
+            writer.write(
+                FaceRecord("disfa", f"SN{number // 4}", "C1", number, encode_jpeg(pixels), **known)
+            )
+    return folder
+
+
+def test_a_corpus_with_some_units_and_no_landmarks_is_measured_by_what_it_has(tmp_path, recwarn):
+    shards = write_labelled(tmp_path / "shards", intensity=(1, 4))
+    folder = run_stage(CriticStage, make_config(shards, tmp_path))
+    measured = {k: v for k, v in read_metrics(folder)[-1].items() if k.startswith("validation/")}
+    assert set(measured) == {"validation/r", "validation/r/AU1", "validation/r/AU4"}
+    assert all(-1 <= value <= 1 for value in measured.values())
+    assert not [one for one in recwarn if "Degrees of freedom" in str(one.message)]
+    choice = CriticChoice(weights=folder / "critic.safetensors")
+    critic = build_critics(CriticsConfig(eyebrow=choice))["eyebrow"]
+    assert critic(torch.zeros(2, 3, 64, 64)).shape == (2, 3)
+
+
+def test_a_reader_with_nothing_to_learn_from_is_refused_in_one_line(tmp_path):
+    shards = write_labelled(tmp_path / "shards", presence=(1, 4))
+    with pytest.raises(ConfigError, match="no intensities .*disfa_SN0_C1_0 no landmarks") as caught:
+        run_stage(CriticStage, make_config(shards, tmp_path))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
 def test_augmentation_moves_picture_and_landmarks_alike():
     """A bright dot stands where its landmark went."""
     image = torch.full((1, 3, 64, 64), -1.0)

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from marked_faces import stage_options
+from marked_faces import stage_options, write_corpus
 from ranks import wait_for
 
 from norface.cli.main import main
 from norface.config import load_config
+from norface.data.folds import make_folds
 from norface.data.shards import ShardIndex
 from norface.errors import ConfigError, LaunchError
 from norface.evaluation.crossval_config import CrossvalConfig, FoldTask, fold_config, list_tasks
@@ -150,6 +151,19 @@ def test_a_set_that_is_not_there_is_told_before_the_first_fold(corpus, tmp_path,
         error = capsys.readouterr().err
         assert re.search(message, error) and error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fold_without_labels_to_be_tested_by_is_told_before_the_first_fold(tmp_path, capsys):
+    """Its mean would be of other units than that of the other folds."""
+    folds = make_folds([("synthetic", f"S{i:04d}") for i in range(9)], parts=3, seed=0)
+    others = [subject for fold in folds[1:] for _, subject in fold.test]
+    shards = write_corpus(tmp_path / "few", units=(1, 12, 4), only=(4, others))
+    words = ["crossval", *crossval_options(shards), "cla.units=[1, 4]", f"root={tmp_path / 'runs'}"]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    assert f"fold '{folds[0].name}': the test subjects have no label for AU4; choose" in error
+    assert not (tmp_path / "runs").exists()
 
 
 def test_several_ranks_are_for_parts_only(corpus, tmp_path, monkeypatch):

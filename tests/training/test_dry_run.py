@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,9 @@ def test_a_run_of_two_ranks_ends_in_the_bits_of_one_without_it(material, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
-@pytest.mark.parametrize("kind", ["nor", "cla"])
+@pytest.mark.parametrize(
+    ("kind", "zero_stage"), [*(("nor", stage) for stage in range(4)), ("cla", 1), ("cla", 3)]
+)
 def test_under_zero_too(material, tmp_path, kind, zero_stage):
     pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: pip install deepspeed")
     (tmp_path / "zero.json").write_text(
@@ -117,7 +119,8 @@ def test_under_zero_with_weights_in_bf16_too(tmp_path):
 
 
 def compare(kind: str, material: Path, folder: Path, *words: str) -> None:
-    """Two ranks, with and without a dry run."""
+    """Two ranks, with and without a dry run; what it left would show from the first step on."""
+    words += ("epochs=1",) if kind == "cla" else ("trainer.images=48",)
     stage, plain = load_tiny(kind, material, folder / "plain", *words, "trainer.dry_run=false")
     _, tried = load_tiny(kind, material, folder / "tried", *words)
     finish(plain, 2, stage=stage)
@@ -146,6 +149,43 @@ def test_a_step_that_does_not_fit_is_told_before_anything_is_written(tmp_path, r
     assert not [path for path in tmp_path.rglob("*") if path.suffix != ".txt" and path.is_file()]
     # The name is free for another config.
     finish(tiny_config(tmp_path, "width=8", "tracking.mlflow=false"))
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_loss_that_is_not_finite_is_told_as_in_the_loop_before_a_run_is_opened(tmp_path, ranks):
+    # The last of the run's sixty steps is a log step, and so what the dry run trains.
+    words = ["poisoned_step=59", f"trainer.batch_per_rank={8 // ranks}"]
+    config = tiny_config(tmp_path, *words)
+    assert wait_for(start_ranks(config, ranks)) == [2] * ranks, said(config)
+    first = 8 - 8 // ranks
+    keys = ", ".join(f"e0p{position}" for position in range(first, first + 4))
+    line = f"dry run: rec not finite on rank {ranks - 1}, batch {keys}"
+    assert [one for one in said(config).splitlines() if one.startswith(line)]
+    assert said(config).count("not finite") == 1 and "Traceback" not in said(config)
+    assert not (tmp_path / "run").exists()
+
+
+class FailsLater(TinyStage):
+    """Ends on the last rank, once the watchdogs of all ranks have written where they are."""
+
+    def train_batch(self, batch, step):
+        if self.backend.rank == self.backend.world_size - 1:
+            ranks = self.config.root / self.config.name / "ranks"
+            while len(list(ranks.glob("[!.]*.json"))) < self.backend.world_size:
+                time.sleep(0.05)
+            raise RuntimeError("shapes differ")
+        return super().train_batch(batch, step)
+
+
+def test_a_failed_dry_run_leaves_no_run_folder(tmp_path):
+    # They look every two seconds, and one that waits in vain is killed, as by a launcher.
+    config = tiny_config(tmp_path, "trainer.batch_per_rank=4", "trainer.hang_seconds=40")
+    processes = start_ranks(config, 2, stage=FailsLater)
+    assert wait_for(processes[1:]) == [1]
+    processes[0].kill()
+    processes[0].join()
+    assert "shapes differ" in said(config)
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_it_the_same_step_fails_in_a_run_that_is_open(tmp_path):

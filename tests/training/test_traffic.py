@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import torch
-from ranks import wait_for
+from ranks import import_engine, wait_for
 from torch import nn
 from wire import bytes_sent
 
@@ -95,6 +95,7 @@ def count_on_rank(rank, port, zero_stage, path):
 def test_two_ranks_send_and_hold_what_the_count_says(tmp_path, zero_stage):
     if zero_stage is not None:
         pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
+        import_engine()
     context, port, path = multiprocessing.get_context("fork"), find_free_port(), tmp_path / "found"
     ranks = [
         context.Process(target=count_on_rank, args=(rank, port, zero_stage, path))

@@ -40,11 +40,11 @@ pytestmark = pytest.mark.slow
 def test_jobs_share_a_study_and_a_trial_that_ended_is_not_run_again(tmp_path):
     workplace = write_workplace(tmp_path / "work")
     words = [
-        "search={kind: tpe, startup: 2}", "scheduler={kind: asha, factor: 2}", "--here",
-        "budget.trials=3", "resources.at_once=1",
+        "search={kind: tpe, startup: 1}", "scheduler={kind: asha, factor: 2}", "--here",
+        "budget.trials=2", "resources.at_once=1",
     ]  # fmt: skip
     text = run_search(workplace, *words, module="tune.array")
-    assert "3 of 3 trials have ended" in text and "norface crossval -c" in text
+    assert "2 of 2 trials have ended" in text and "norface crossval -c" in text
     sweep = workplace / "runs" / "s"
     trials = list_trials(sweep)
     assert all(trial.state in ("finished", "stopped") for trial in trials)
@@ -54,18 +54,18 @@ def test_jobs_share_a_study_and_a_trial_that_ended_is_not_run_again(tmp_path):
     study = optuna.load_study(study_name="s", storage=storage)
     found = {one.user_attrs["norface.trial"]: one for one in study.trials if one.user_attrs}
     assert {n: one.value for n, one in found.items()} == {t.number: t.value for t in trials}
-    # One is lost, as if its job had been killed when it had trained: it is taken up again.
-    folder = trial_folder(sweep, 1)
+    # One is lost, as if its job had been killed when it had trained: it is taken up again. The
+    # first, which asha never stops.
+    folder = trial_folder(sweep, 0)
     lost = read_trial(folder)
-    (folder / "stopped").unlink(missing_ok=True)
     lost.state = "running"
     write_trial(folder, lost)
-    before = [steps_trained(trial_folder(sweep, number)) for number in range(3)]
-    assert "trial 0001" in run_search(workplace, *words, module="tune.array")
+    before = steps_trained(trial_folder(sweep, 1))
+    assert "trial 0000" in run_search(workplace, *words, module="tune.array")
     after = list_trials(sweep)
     assert [t.value for t in after] == [t.value for t in trials]
     assert all(t.ended for t in after)
-    assert [steps_trained(trial_folder(sweep, n)) for n in (0, 2)] == [before[0], before[2]]
+    assert steps_trained(trial_folder(sweep, 1)) == before > 0
 
 
 def test_a_trial_that_another_job_runs_is_left_alone(tmp_path, monkeypatch):
@@ -139,7 +139,7 @@ def test_a_job_that_is_signalled_while_it_listens_saves_and_is_queued_again(tmp_
 
     monkeypatch.chdir(write_workplace(tmp_path / "work"))
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))
-    sweep = Sweep(load_sweep("sweep.yaml", ["budget={trials: 1, epochs: 60}"]))
+    sweep = Sweep(load_sweep("sweep.yaml", ["budget={trials: 1, epochs: 30}"]))
     assert prepare(sweep) == [0]
     executor = submitit.LocalExecutor(folder=tmp_path / "jobs")
     executor.update_parameters(timeout_min=600)
@@ -156,5 +156,5 @@ def test_a_job_that_is_signalled_while_it_listens_saves_and_is_queued_again(tmp_
     assert job.result() == "finished", job.stderr()
     assert "Caught signal" in job.stderr()
     assert "stopped" in states and read_facts(folder)["status"] == "finished"
-    assert [line["step"] for line in reports_of(folder)] == list(range(1, 61))
+    assert [line["step"] for line in reports_of(folder)] == list(range(1, 31))
     assert "going on from step" in (folder / "log.txt").read_text()

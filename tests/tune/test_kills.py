@@ -49,7 +49,7 @@ def test_a_killed_trial_is_started_again_and_ends_as_if_nothing_had_been(
 @pytest.mark.slow
 def test_a_trial_of_two_nodes_that_loses_a_rank_is_started_again(tmp_path, workplace, monkeypatch):
     monkeypatch.chdir(workplace)
-    words = ["resources.nodes=2", "changes.cla.trainer.batch_per_rank=4", "budget.epochs=8"]
+    words = ["resources.nodes=2", "changes.cla.trainer.batch_per_rank=4"]
     sweep, watch = begin(tmp_path, *words)
     others: list[subprocess.Popen] = []
 
@@ -67,7 +67,7 @@ def test_a_trial_of_two_nodes_that_loses_a_rank_is_started_again(tmp_path, workp
     finish(watch)
     assert watch.starts == 2 and read_trial(watch.folder).state == "finished"
     assert "another rank is gone" in (watch.folder / "log.txt").read_text()
-    assert [line["step"] for line in reports_of(watch.folder)] == list(range(1, 9))
+    assert [line["step"] for line in reports_of(watch.folder)] == [1, 2, 3]
     assert others[1].wait(60) == 0
 
 

@@ -86,6 +86,8 @@ class Backend(abc.ABC):
     rank: int
     world_size: int
     device: torch.device
+    zero_stage: int = 0
+    "Split over the ranks: 0 nothing, 1 optimizer states, 2 gradients too, 3 weights too."
 
     @property
     def is_main(self) -> bool:

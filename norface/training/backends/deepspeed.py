@@ -33,20 +33,22 @@ class DeepSpeedBackend(RankedBackend):
 
     def __init__(self, config: BackendConfig, environment: Mapping[str, str] = os.environ):
         self.settings = read_settings(config)
-        self.stage: int = self.settings["zero_optimization"]["stage"]
+        self.zero_stage: int = self.settings["zero_optimization"]["stage"]
         self._weights_bf16 = config.weights == "bf16"
         self._deepspeed = load_deepspeed(cuda=choose_cuda(config.device))
         self._models: list[EngineModule] = []
         self._resting = False
         super().__init__(config, environment, always_group=True)
-        with local_rank_set():
-            self._deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
+        # As long as the engines live: stage 3 asks for it in every step.
+        self._local_rank = contextlib.ExitStack()
+        self._local_rank.enter_context(local_rank_set())
+        self._deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
         self.set_threads()
 
     @property
     def splits_weights(self) -> bool:
         """Whether a bare network holds less than its weights: parts, or rounded copies."""
-        return self.stage == 3 or self._weights_bf16
+        return self.zero_stage == 3 or self._weights_bf16
 
     def prepare(self, model: nn.Module) -> nn.Module:
         if self._weights_bf16:
@@ -64,21 +66,20 @@ class DeepSpeedBackend(RankedBackend):
         assert isinstance(model, EngineModule)
         groups = [list(group["params"]) for group in optimizer.param_groups]
         # At stage 0 the gradients are whole and clipped here, as under any other backend.
-        limit = clip_norm if clip_norm is not None and self.stage > 0 else 0.0
+        limit = clip_norm if clip_norm is not None and self.zero_stage > 0 else 0.0
         inside = InCallersAutocast(model.module, self.device.type)
-        with local_rank_set():
-            engine, *_ = self._deepspeed.initialize(
-                model=inside,
-                optimizer=optimizer,
-                config={**copy.deepcopy(self.settings), "gradient_clipping": limit},
-            )
+        engine, *_ = self._deepspeed.initialize(
+            model=inside,
+            optimizer=optimizer,
+            config={**copy.deepcopy(self.settings), "gradient_clipping": limit},
+        )
         self.set_threads()
         model.__dict__.update(engine=engine, inside=inside)
         self._models.append(model)
-        if self.stage == 0:
+        if self.zero_stage == 0:
             return StageZeroDescent(engine, clip_norm)
         return ZeroDescent(
-            engine, groups, split=self.stage == 3, rank=self.rank, clips=clip_norm is not None
+            engine, groups, split=self.zero_stage == 3, rank=self.rank, clips=clip_norm is not None
         )
 
     def unwrap(self, model: nn.Module) -> nn.Module:
@@ -124,10 +125,10 @@ class DeepSpeedBackend(RankedBackend):
         assert isinstance(model, EngineModule)
         if model.shadow is not None:
             model.shadow.load_state_dict(weights)
-        if self.stage < 3:
+        if self.zero_stage < 3:
             model.module.load_state_dict(weights)
             for name, live in model.module.named_parameters():
-                if live.requires_grad and self.stage > 0:
+                if live.requires_grad and self.zero_stage > 0:
                     safe_set_full_fp32_param(live, weights[name].to(self.device, torch.float32))
             return
         for name, buffer in model.module.named_buffers():
@@ -145,6 +146,7 @@ class DeepSpeedBackend(RankedBackend):
         for model in self._models:
             model.engine.destroy()
         self._models.clear()
+        self._local_rank.close()
         super().abandon()
         forget_group(self._deepspeed)
 

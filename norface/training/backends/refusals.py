@@ -7,6 +7,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from norface.errors import ConfigError
+from norface.training.backends.base import Backend, BackendConfig
 
 
 def refuse_in_bf16(model: nn.Module) -> None:
@@ -43,3 +44,16 @@ def refuse_batch_norm(discriminator: nn.Module) -> None:
                 f"discriminator: {name} is a {type(module).__name__}, whose statistics differ"
                 " between ranks and between real and fake pictures; use GroupNorm or none"
             )
+
+
+def refuse_split_bf16(config: BackendConfig, backend: Backend) -> None:
+    """Raise ConfigError for weights in bf16 that lie in parts on the ranks, for stage nor.
+
+    F_nor asks its discriminator without training it, and DeepSpeed takes the weights that this
+    backward pass needs apart before it: seen to end in an error of the convolution.
+    """
+    if config.weights == "bf16" and backend.zero_stage == 3:
+        raise ConfigError(
+            "backend.weights: bf16 with backend.zero_stage 3 does not train F_nor; set"
+            " backend.zero_stage=2 or backend.weights=fp32"
+        )

@@ -19,7 +19,6 @@ from norface.data.loader import (
     build_loader,
     every_sample_once,
 )
-from norface.data.shards import ShardIndex
 from norface.data.streams import FaceStreams, StreamDataset, find_tested, refuse_both
 from norface.errors import ConfigError, CorpusError
 from norface.evaluation.confusion import draw_confusions
@@ -53,7 +52,7 @@ from norface.training.stages.cla_config import (
     read_labels,
 )
 from norface.training.stages.cla_cost import count_operations
-from norface.training.stages.cla_folds import choose_fold, find_sets
+from norface.training.stages.cla_folds import choose_fold, find_sets, open_index
 from norface.training.stages.cla_rates import group_parameters
 
 TASK_LOSS = {"au": detection_loss, "intensity": intensity_loss, "emotion": emotion_loss}
@@ -71,7 +70,7 @@ class ClaStage(Stage):
         self.config, self.backend = config, backend
         data = config.data
         refuse_both(data.normalized, data.features)
-        index = ShardIndex.open(data.shards, cache=data.cache_folder).select(split=data.split)
+        index = open_index(data)
         self.fold = choose_fold(data, index)
         self.targets = choose_targets(config, index)
         self.labels = read_labels(config.task, self.targets, index)

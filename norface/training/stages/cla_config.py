@@ -19,7 +19,7 @@ from norface.data.shards import ShardIndex
 from norface.data.streams import Protocol
 from norface.errors import CorpusError
 from norface.models.classifier import ClassifierConfig
-from norface.training.schedule import ScheduleConfig
+from norface.training.schedule import Beta, ScheduleConfig
 from norface.training.stage import StageConfig
 
 Task = Literal["au", "intensity", "emotion"]
@@ -30,6 +30,8 @@ class ClaDataConfig(FoldChoice):
 
     shards: list[ShardPlace] = Field([], validate_default=False, min_length=1)
     "Folders of shards with the original faces, read as one; also URLs, see norface.data.remote."
+    corpora: list[str] | None = Field(None, min_length=1)
+    "Corpora that these faces are of, all of them and no other; null = whatever is there."
     cache_folder: Path | None = None
     "Where shards behind URLs are kept: a folder on a local disk that can hold what is read."
     decoded_folder: Path | None = None
@@ -72,7 +74,7 @@ class OptimizerConfig(Config):
     "Absolute rate; the paper's are 1e-4 (au), 1e-3 (intensity) and 2e-5 (emotion)."
     weight_decay: float = Field(0.05, ge=0)
     "Decay of matrices and kernels; biases, norms, tokens and positions have none."
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     "Decay of the running moments."
     layer_decay: float = Field(1.0, gt=0, le=1)
     """Factor of the rate from each transformer block to the one before, down to the patches: E_f

@@ -10,8 +10,9 @@ from norface.data.fold_lists import read_fold_list
 from norface.data.folds import Fold, load_folds, make_folds
 from norface.data.official import FOLD, OFFICIAL, official_fold
 from norface.data.shards import ShardIndex
-from norface.errors import ConfigError
+from norface.errors import ConfigError, CorpusError
 from norface.evaluation.corpus_folds import CORPORA, corpus_folds
+from norface.training.stages.cla_config import ClaDataConfig
 
 
 def open_folds(data: FoldChoice, index: ShardIndex) -> list[Fold]:
@@ -26,6 +27,28 @@ def open_folds(data: FoldChoice, index: ShardIndex) -> list[Fold]:
     if data.folds is not None:
         return load_folds(data.folds, persons, seed=data.seed, validation_share=share)
     return make_folds(persons, parts=data.parts, seed=data.seed, validation_share=share)
+
+
+def open_index(data: ClaDataConfig) -> ShardIndex:
+    """The faces that a config reads. Raises CorpusError, also where they are of other corpora."""
+    index = ShardIndex.open(data.shards, cache=data.cache_folder)
+    if data.corpora is not None:
+        require_corpora(index, data.corpora, "data.shards")
+    return index.select(split=data.split)
+
+
+def require_corpora(index: ShardIndex, corpora: Sequence[str], where: str) -> None:
+    """Raise CorpusError unless the faces are of exactly these corpora.
+
+    `where` is the key that names the shards, for the message.
+    """
+    found = sorted(set(index.table["corpus"].astype(str)))
+    if found != sorted(corpora):
+        raise CorpusError(
+            f"{where}: {index.name}: found faces of {' and '.join(found) or 'nobody'}, expected"
+            f" {' and '.join(corpora)}; give the shards of that, or what is named after the corpus"
+            " that is there"
+        )
 
 
 def name_folds(data: FoldChoice) -> list[str] | None:

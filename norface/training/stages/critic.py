@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from norface.data.loader import Draw, GlobalBatchSampler, build_loader
 from norface.data.mixture import Mixture
 from norface.data.shards import Person, ShardIndex
 from norface.errors import ConfigError
+from norface.evaluation.normalization import intensity_correlation
 from norface.files import write_tensors
 from norface.images import unpack_images
 from norface.models.face_networks import (
@@ -110,11 +112,16 @@ class CriticStage(Stage):
             changes=config.augment,
             cache=config.cache,
         )
+        if config.network.kind == "reader":
+            refuse_unlabelled(self.train_faces)
         self.test_faces = LabelledFaces(index.select(subjects=persons[1]), cache=config.cache)
 
     def build_judged(self) -> nn.Module:
         """The network with its losses."""
-        spread = torch.from_numpy(np.nanstd(self.train_faces.intensity, axis=0)).nan_to_num()
+        with warnings.catch_warnings():
+            # Of units that nobody has a label of.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            spread = torch.from_numpy(np.nanstd(self.train_faces.intensity, axis=0)).nan_to_num()
         return JudgedFaces(
             self.network,
             self.config,
@@ -242,6 +249,17 @@ def name_renderer(index: ShardIndex) -> str:
     return str(RENDERER_VERSION if version is None else version)
 
 
+def refuse_unlabelled(faces: LabelledFaces) -> None:
+    """Raises ConfigError where a reader has nothing to learn from: its loss would be 0."""
+    first = faces.read(0)
+    if all(np.isnan(found).all() for found in (faces.intensity, first.landmarks, first.pose)):
+        raise ConfigError(
+            f"data.shards: {faces.index.name} has no intensities of action units, and"
+            f" {faces.index.key_of(0)} no landmarks and no pose; a reader learns from these: choose"
+            " shards that have them, or network.kind=identity"
+        )
+
+
 def hold_out(index: ShardIndex, count: int) -> tuple[list[Person], list[Person]]:
     """Persons to train on, and the last `count`. Raises ConfigError where too few are left."""
     persons = sorted(index.persons)
@@ -290,17 +308,25 @@ class JudgedFaces(nn.Module):
 
 
 def measure_reader(found: dict[str, Tensor], truth: dict[str, Tensor]) -> dict[str, float]:
-    """Pearson r per unit and their mean, landmark error (% of the side), yaw error (degrees)."""
+    """Pearson r per unit and their mean, landmark error (% of the side), yaw error (degrees).
+
+    What no face has a label of (NaN), or the same one, is left out.
+    """
+    labels = truth["intensity"].numpy()
+    rows = intensity_correlation(labels, found["intensity"].numpy())
     metrics = {}
     for unit in DETECTION_UNITS["synthetic"]:
-        column = UNITS.index(unit)
-        pair = torch.stack([found["intensity"][:, column], truth["intensity"][:, column]])
-        metrics[f"r/{unit_name(unit)}"] = float(torch.corrcoef(pair)[0, 1])
-    metrics["r"] = float(np.mean(list(metrics.values())))
-    distance = (found["landmarks"] - truth["landmarks"]).norm(dim=-1)
-    metrics["landmark_error_percent"] = float(100 * distance.mean())
-    metrics["yaw_error_degrees"] = float(30 * (found["pose"] - truth["pose"])[:, 0].abs().mean())
-    return metrics
+        known = labels[:, UNITS.index(unit)]
+        if len(np.unique(known[~np.isnan(known)])) > 1:
+            metrics[f"r/{unit_name(unit)}"] = float(rows[UNITS.index(unit)])
+    if metrics:
+        metrics["r"] = float(np.mean(list(metrics.values())))
+    errors = {
+        "landmark_error_percent": 100 * (found["landmarks"] - truth["landmarks"]).norm(dim=-1),
+        "yaw_error_degrees": 30 * (found["pose"] - truth["pose"])[:, 0].abs(),
+    }
+    there = {name: each for name, each in errors.items() if not bool(each.isnan().all())}
+    return metrics | {name: float(each.nanmean()) for name, each in there.items()}
 
 
 def measure_identity(embedding: np.ndarray, person: np.ndarray) -> dict[str, float]:

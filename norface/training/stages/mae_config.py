@@ -13,7 +13,7 @@ from norface.data.loader import DataConfig
 from norface.data.provenance import describe_data, list_datasets
 from norface.errors import ConfigError
 from norface.models.mae import MaskedAutoencoderConfig
-from norface.training.schedule import ScheduleConfig
+from norface.training.schedule import Beta, ScheduleConfig
 from norface.training.stage import StageConfig
 
 
@@ -26,7 +26,7 @@ class MaeOptimizerConfig(Config):
     "`learning_rate` is that of a global batch of 256 and grows with the batch; false = as it is."
     weight_decay: float = Field(0.05, ge=0)
     "Decay of matrices and kernels; biases, norms and tokens have none."
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
     "Decay of the running moments."
     schedule: ScheduleConfig = ScheduleConfig(kind="cosine", warmup_steps=1000)
     clip_norm: float | None = Field(None, gt=0)

@@ -33,6 +33,7 @@ from norface.models.face_networks import UNITS
 from norface.models.normalizer import save_generator
 from norface.synthetic.version import check_drawn
 from norface.training.backends.base import Backend
+from norface.training.backends.refusals import refuse_split_bf16
 from norface.training.ema import MovingAverage
 from norface.training.seeding import sample_normal, sample_rng
 from norface.training.stage import Stage
@@ -62,6 +63,7 @@ class NorStage(Stage):
     ):
         """critics: to judge by in the place of the config's, on the backend's device."""
         self.config, self.backend = config, backend
+        refuse_split_bf16(config.backend, backend)
         self.index = config.data.open()
         choices = (getattr(config.critics, kind) for kind in KINDS)
         if any(choice is not None and choice.source == "synthetic" for choice in choices):
@@ -123,6 +125,10 @@ class NorStage(Stage):
             )
             for name, network in self.networks.items()
         }
+
+        if config.samples.truth is not None:
+            # What is wrong with the grids' pictures is told now, not at the first grid.
+            self.read_samples()
 
     def read_pool(self) -> dict[str, Any] | None:
         """What the critics say of the candidate targets, read once where they are few."""
@@ -260,6 +266,11 @@ class NorStage(Stage):
         """A batch's pictures as images on the backend's device, in the configured memory format."""
         layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
         return unpack_images(pixels, self.backend.device, layout=layout)
+
+    def describe_batch(self, batch: dict[str, Any]) -> list[str]:
+        """`KEY on TARGET` of each pair: either picture may be to blame."""
+        return [f"{key} on {target}" for key, target in
+                zip(batch["key"], batch["target_key"], strict=True)]  # fmt: skip
 
     def count_operations(self) -> float:
         return count_operations(self.config)

@@ -20,7 +20,7 @@ from norface.models.discriminator import DiscriminatorConfig
 from norface.models.normalizer import NormalizerConfig
 from norface.models.reader_encoder import ReaderEncoderConfig
 from norface.targets import check_row, leave_out_active
-from norface.training.schedule import ScheduleConfig
+from norface.training.schedule import Beta, ScheduleConfig
 from norface.training.seeding import sample_rng
 from norface.training.stage import StageConfig
 
@@ -33,9 +33,9 @@ class TargetPool(Config):
 
     persons: int | None = Field(None, gt=0)
     "So many persons, chosen by the seed."
-    subjects: list[str] | None = None
+    subjects: list[str] | None = Field(None, min_length=1)
     "These persons, each written corpus/subject."
-    keys: list[str] | None = None
+    keys: list[str] | None = Field(None, min_length=1)
     "These pictures."
     pictures_per_person: int | None = Field(None, gt=0)
     "The first pictures of each person only; null = all."
@@ -54,7 +54,13 @@ class TargetPool(Config):
         """The candidate targets among the samples of `index`. Raises CorpusError, ConfigError."""
         if self.keys is not None:
             where = np.zeros(len(index), bool)
-            where[index.rows_of(self.keys)] = True
+            try:
+                where[index.rows_of(self.keys)] = True
+            except CorpusError as error:
+                raise CorpusError(
+                    f"target_pool.keys: {error}; name pictures of data.shards, and under `fold` of"
+                    " its train subjects"
+                ) from None
             return self._look_at(index.select(where=where))
         persons = index.persons
         if self.subjects is not None:
@@ -104,7 +110,7 @@ class NorOptimizerConfig(Config):
     "Of the generator; never scaled by the batch."
     discriminator_learning_rate: float | None = Field(None, gt=0)
     "Of the discriminator; null = the generator's."
-    betas: tuple[float, float] = (0.0, 0.99)
+    betas: tuple[Beta, Beta] = (0.0, 0.99)
     "Adam's decay of the first and of the second moment."
     schedule: ScheduleConfig = ScheduleConfig()
     "Moves both rates."
@@ -176,6 +182,18 @@ class NorConfig(StageConfig):
         if self.self_pair + self.clip_pair > 1:
             raise ConfigError(
                 f"self_pair {self.self_pair} + clip_pair {self.clip_pair} is more than 1"
+            )
+        waits = {"adv"} if self.adversarial_start_step else set()
+        if not set(self.losses.trained) - waits:
+            raise ConfigError(
+                "losses: no term has a weight above 0 from the first step on (adv has none before"
+                f" adversarial_start_step, {self.adversarial_start_step}); give one"
+            )
+        halvings, side = len(self.discriminator.channels), self.normalizer.side
+        if side < 2**halvings:
+            raise ConfigError(
+                f"discriminator.channels: {halvings} entries halve the side as often; {side} pixels"
+                f" take {side.bit_length() - 1} at most"
             )
         encoder = self.normalizer.encoder
         tells = isinstance(encoder, ReaderEncoderConfig) and encoder.original == "intensity"
