@@ -16,8 +16,8 @@ from norface.config import Config
 REACH = 0.2
 "Largest movement of a pixel of the target, in units of half the side."
 
-BLOCK = 4
-"Pixels to a side of what a PatchDecoder that paints coarsely tells."
+BLOCKS = {"coarse": 4, "fine": 2, "finest": 1}
+"`paint` of a PatchDecoder => pixels to a side of the blocks that it tells of."
 
 HIDDEN = -4.0
 "Cover of the paint at the start, before the sigmoid."
@@ -41,11 +41,12 @@ class DecoderConfig(Config):
     side. patches = each token says it of its own pixels, by the small MLP of its place, with no
     convolution at all (`channels` is []): that learns fastest where pixels say what is wanted
     (`clip_pair`)."""
-    paint: Literal["coarse", "finest"] = "coarse"
+    paint: Literal["coarse", "fine", "finest"] = "coarse"
     """How fine the target is painted over. coarse = smooth: it can open a mouth, but it cannot draw
     the fine texture that pleases judges and no person. `output: target` reads the paint from the
     first doubling, `patches` tells paint and movement for blocks of 4x4 pixels and passes from one
-    to the next smoothly. finest = from the last map, and for each pixel."""
+    to the next smoothly. fine = for blocks of 2x2 (`patches` only). finest = from the last map, and
+    for each pixel."""
 
     @field_validator("channels")
     @classmethod
@@ -58,6 +59,8 @@ class DecoderConfig(Config):
     def _check_output(self) -> DecoderConfig:
         if bool(self.channels) == (self.output == "patches"):
             raise ValueError("channels is [] for output: patches and not empty for any other")
+        if self.paint == "fine" and self.output != "patches":
+            raise ValueError("paint: fine is for output: patches; choose coarse or finest")
         return self
 
 
@@ -139,13 +142,14 @@ class PatchDecoder(nn.Module):
     have to tell eyes from mouths by the L numbers of a token that also say what they do.
     It sees the original's token of the place beside the merged one, which a LayerNorm has scaled.
     A fresh one leaves the target as it is, but for a hint of movement and paint.
-    `coarse`: tokens tell of blocks of pixels, between whose centres all is interpolated.
+    `block`: tokens tell of blocks of so many pixels to a side (as far as they divide a patch),
+    between whose centres all is interpolated.
     """
 
-    def __init__(self, *, width: int, grid: int, patch: int, coarse: bool = False):
+    def __init__(self, *, width: int, grid: int, patch: int, block: int = 1):
         super().__init__()
         self.grid = grid
-        self.block = math.gcd(BLOCK, patch) if coarse else 1
+        self.block = math.gcd(block, patch)
         self.told = patch // self.block
         self.gradient_checkpointing = False
         hidden = 2 * width

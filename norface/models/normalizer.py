@@ -21,7 +21,7 @@ from torch import nn
 from norface.config import Config, describe
 from norface.errors import ConfigError, WeightsError
 from norface.files import write_tensors
-from norface.models.decoder import DecoderConfig, FacialDecoder, PatchDecoder
+from norface.models.decoder import BLOCKS, DecoderConfig, FacialDecoder, PatchDecoder
 from norface.models.merging import ExpressionMerging, MergingConfig
 from norface.models.reader_encoder import ReaderEncoder, ReaderEncoderConfig
 from norface.models.vit import FaceEncoder, VitConfig
@@ -97,7 +97,7 @@ class Normalizer(nn.Module):
                 width=width,
                 grid=grid,
                 patch=config.encoder.patch,
-                coarse=config.decoder.paint == "coarse",
+                block=BLOCKS[config.decoder.paint],
             )
             if config.decoder.output == "patches"
             else FacialDecoder(config.decoder, width=width, grid=grid)

@@ -1,12 +1,20 @@
 """The two outputs of the facial decoder."""
 
+import itertools
 import math
 
 import pytest
 import torch
 
 from norface.errors import ConfigError
-from norface.models.decoder import REACH, DecoderConfig, FacialDecoder, PatchDecoder, TargetPainter
+from norface.models.decoder import (
+    BLOCKS,
+    REACH,
+    DecoderConfig,
+    FacialDecoder,
+    PatchDecoder,
+    TargetPainter,
+)
 from norface.models.normalizer import NormalizerConfig
 
 CONFIG = DecoderConfig(channels=[8, 8, 4], convolutions=1, output="target")
@@ -117,20 +125,29 @@ def test_each_token_moves_and_paints_its_own_pixels():
     assert torch.equal(decoder(torch.zeros(2, 4, 4), target, tokens), painted)
 
 
-def test_coarse_patches_pass_from_block_to_block_smoothly():
-    decoder = PatchDecoder(width=4, grid=2, patch=4, coarse=True)
-    target = torch.rand(1, 3, 8, 8) * 2 - 1
+@pytest.mark.parametrize("block", [BLOCKS["coarse"], BLOCKS["fine"]])
+def test_patches_pass_from_block_to_block_smoothly(block):
+    decoder = PatchDecoder(width=4, grid=2, patch=block, block=block)
+    side = 2 * block
+    target = torch.rand(1, 3, side, side) * 2 - 1
     with torch.no_grad():
         decoder.tell.weight.zero_()
         decoder.tell.bias[:, 0, 2:5] = 0.5
         decoder.tell.bias[:, 0, 5] = torch.tensor([-10.0, -10.0, -10.0, 10.0])
     painted = decoder(torch.zeros(1, 4, 4), target, torch.zeros(1, 4, 4))
-    # Pixel x lies at (x + 1/2) / 4 - 1/2 between the two blocks' centres, at 0 and 1.
-    for row, column in ((0, 0), (3, 3), (4, 3), (5, 4), (7, 7)):
-        share = [min(max((x + 0.5) / 4 - 0.5, 0), 1) for x in (row, column)]
+    # Pixel x lies at (x + 1/2) / block - 1/2 between the two blocks' centres, at 0 and 1.
+    for row, column in itertools.product(range(side), repeat=2):
+        share = [min(max((x + 0.5) / block - 0.5, 0), 1) for x in (row, column)]
         cover = torch.sigmoid(torch.tensor(-10 + 20 * share[0] * share[1]))
         expected = (1 - cover) * target[0, :, row, column] + cover * torch.tanh(torch.tensor(0.5))
         torch.testing.assert_close(painted[0, :, row, column], expected)
+
+
+def test_fine_blocks_are_a_quarter_of_the_pixels_and_for_patches_only():
+    finest, fine = (PatchDecoder(width=4, grid=2, patch=4, block=block) for block in (1, 2))
+    assert finest.tell.weight.shape[2] == 6 * 16 and fine.tell.weight.shape[2] == 6 * 4
+    with pytest.raises(ValueError, match="paint: fine is for output: patches"):
+        DecoderConfig(paint="fine")
 
 
 def test_patches_have_no_channels_and_the_other_outputs_have():
