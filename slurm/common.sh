@@ -210,6 +210,21 @@ run_and_wait() { # COMMAND...; returns its exit code
     return $code
 }
 
+# The command line of a process; empty where there is none.
+words_of() { # PROCESS
+    tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline"
+}
+
+# Waits until the child is no longer a copy of this script: until it runs its program, a signal to
+# it would be lost in the traps that it has from here. Not for ever: a function never becomes one.
+wait_for_program() {
+    local tries
+    for ((tries = 0; tries < 50; tries++)); do
+        [[ $(words_of "$child") == "$(words_of $$)" ]] || return 0
+        sleep 0.1
+    done
+}
+
 # Passes the request on. Ranks that cannot save end themselves after NORFACE_GRACE_S; those that
 # cannot even do that are killed, while there is time left to requeue.
 ask_to_stop() {
@@ -217,6 +232,7 @@ ask_to_stop() {
     [[ ! $passed_on ]] || return 0
     passed_on=yes
     echo "$(date +%T) asked to stop: the ranks save and end" >&2
+    wait_for_program
     kill -s "$stop_signal" "$child" 2>/dev/null || true
     (
         trap - USR1 USR2 TERM

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -92,6 +93,21 @@ def test_a_request_while_the_ranks_are_being_started_reaches_them(tmp_path, line
     )
     assert found.stdout == f"code {128 + signal.SIGUSR1}\n", found
     assert found.stderr.count("asked to stop") == 1
+
+
+def test_a_request_waits_until_the_child_is_a_program(tmp_path):
+    # On one CPU, and without the time that `date` takes, it would meet the child as a copy of bash.
+    cpu = min(os.sched_getaffinity(0))
+    found = call(
+        tmp_path,
+        f"taskset -cp {cpu} $$ >/dev/null;"
+        " eval \"$(declare -f ask_to_stop | sed 's/$(date +%T)/now/')\";"
+        " set -T; trap '[[ $BASH_COMMAND != trap*ask_to_stop* ]] || kill -USR1 $$' DEBUG;"
+        " run_and_wait sleep 3; code=$?; trap - DEBUG; echo code $code; kill $killer",
+    )
+    assert found == Said(
+        f"code {128 + signal.SIGUSR1}\n", "now asked to stop: the ranks save and end\n"
+    )
 
 
 def test_a_request_before_anything_was_started_starts_nothing(tmp_path):

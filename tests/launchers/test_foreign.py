@@ -89,7 +89,8 @@ def test_a_number_of_ranks_that_machines_cannot_share_is_refused(capsys):
 @pytest.mark.slow
 def test_a_wrong_verb_is_exit_code_2_under_accelerate(capfd):
     assert accelerate.main(["--ranks", "2", "--", "trian"]) == 2
-    assert capfd.readouterr().err.count("unknown verb 'trian'") == 2
+    # The rank that ends first says so; torchrun may kill the others before they do.
+    assert "unknown verb 'trian'" in capfd.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +157,7 @@ def test_two_ranks_train(options, launcher, backend):
 def test_another_number_of_ranks_is_refused_and_2_comes_back(options):
     module = ["-m", "launchers.accelerate", "--ranks", "2", "--"]
     code, text = run(*module, *options, "name=refused", "backend.world_size=3")
-    assert (code, text.count("backend.world_size asks for 3 ranks, found 2")) == (2, 2), text
+    assert (code, "backend.world_size asks for 3 ranks, found 2" in text) == (2, True), text
 
 
 @pytest.mark.slow
