@@ -52,8 +52,9 @@ class SavingCost(Config):
 
 def bench_saving(place: Path, *, steps: int) -> SavingCost:
     """Measure with `steps` steps between two saves. Raises TrainingError where it fails."""
-    every = {"log_every_steps": steps, "save_every_steps": steps}
-    config = write_small_nor(place, steps=steps * (SAVES + 1), **every)
+    config = write_small_nor(
+        place, steps=steps * (SAVES + 1), log_every_steps=steps, save_every_steps=steps
+    )
     words = ("trainer.save_in_background=false",)
     wait_for([start_training(config, "saving", *words)], config, "saving")
     step_s, save_s = split_times(read_lines(config, "saving"), steps=steps, batch=BATCH)

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,19 @@ SIDE, PICTURES, BATCH = 64, 64, 8
 PATIENCE_S = 1800
 
 
-def write_small_nor(place: Path, *, steps: int, **trainer: int) -> Path:
-    """Synthetic faces and a config (yaml) of so many steps of 8 pictures; returns the config."""
+def write_small_nor(
+    place: Path, *, steps: int, network: Mapping[str, Any] | None = None, **trainer: int
+) -> Path:
+    """Synthetic faces and a config (yaml) of so many steps of 8 pictures; returns the config.
+
+    `network`: settings other than quickstart's, outside `trainer`.
+    """
     if not (place / "faces").exists():
         write_faces(place / "faces", pictures=PICTURES, side=SIDE, rendered=2)
     often = {"log_every_steps": steps, "sample_every_steps": 0, "save_every_steps": 0}
     values: dict[str, Any] = {
         **NORMALIZER,
+        **(network or {}),
         "root": place,
         "data": {"shards": [place / "faces"]},
         "adversarial_start_step": 0,

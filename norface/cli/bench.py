@@ -15,7 +15,8 @@
   start     seconds from `norface train nor` (small) to its first step
   saving    what checkpoints cost a small training, in percent of its time
   traffic   bytes that a step of the full-size stages sends and holds on 8, 64, 512 GPUs, on paper
-  scaling   two ranks of one training against two trainings at the same time
+  scaling   two ranks of one training against two trainings at the same time, with quickstart's
+            network and with the paper's in small
 
 What is compared runs in turns, and a ratio is the median over the rounds: on a machine that does
 other work ratios can be trusted, rates cannot.
@@ -226,10 +227,15 @@ def run_traffic(_args: argparse.Namespace, _place: Path) -> dict[str, Result]:
 
 
 def run_scaling(args: argparse.Namespace, place: Path) -> dict[str, Result]:
-    """Two ranks beside two trainings."""
-    from norface.bench.scaling import bench_scaling
+    """Two ranks beside two trainings, of two networks."""
+    from norface.bench.scaling import NETWORKS, bench_scaling
 
-    return {"scaling": bench_scaling(place, rounds=args.rounds, steps=args.steps)}
+    return {
+        f"scaling {network}": bench_scaling(
+            place / network, network=network, rounds=args.rounds, steps=args.steps
+        )
+        for network in NETWORKS
+    }
 
 
 MEASURES: dict[str, Callable[[argparse.Namespace, Path], dict[str, Result]]] = {

@@ -57,8 +57,13 @@ def test_bench_saving_counts_every_save_but_the_last_and_its_share_of_the_defaul
 @pytest.mark.slow
 def test_bench_scaling_trains_together_and_apart_and_divides_their_rates(capsys):
     assert main(["bench", "scaling", "--rounds", "1", "--steps", "1", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)["scaling"]
-    assert found["rounds"] == 1 and found["together"] > 0 and found["apart"] > 0
-    # Each rate is rounded to a hundredth of a picture a second.
-    expected = found["together"] / found["apart"]
-    assert found["ratio"] == pytest.approx(expected, rel=0.02 / min(found["apart"], 1), abs=1e-4)
+    both = json.loads(capsys.readouterr().out)
+    assert list(both) == ["scaling quickstart", "scaling paper"]
+    few, many = (both[f"scaling {network}"]["gradients_mb"] for network in ("paper", "quickstart"))
+    # The decoder's maps of 64 places, (256, 256) and (256, 384), are most of quickstart's.
+    assert 1 < few < 10 and many > 64 * 256 * (256 + 384) * 4 / 1e6
+    for found in both.values():
+        assert found["rounds"] == 1 and found["together"] > 0 and found["apart"] > 0
+        # Each rate is rounded to a hundredth of a picture a second.
+        expected, off = found["together"] / found["apart"], 0.02 / min(found["apart"], 1)
+        assert found["ratio"] == pytest.approx(expected, rel=off, abs=1e-4)
