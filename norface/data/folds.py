@@ -110,6 +110,13 @@ def load_folds(
     overlap, or a part or role without any data.
     """
     whole, there = read_fold_list(path_or_name), set(persons)
+    known = whole.only(there)
+    if empty := known.empty_groups():
+        raise CorpusError(
+            f"folds '{path_or_name}': {', '.join(empty)} of {whole.corpus} has no subject in the"
+            f" data, which holds {name_persons(sorted(there))}"
+        )
+    # Only now: before an error these would be two lines of what it says in one.
     if unknown := sorted(there - whole.persons):
         _log.warning(
             "%d subjects of the data are not in the folds '%s' and are left out: %s",
@@ -120,12 +127,6 @@ def load_folds(
             "%d subjects of the folds '%s' have no data: %s",
             len(absent), path_or_name, name_persons(absent),
         )  # fmt: skip
-    known = whole.only(there)
-    if empty := known.empty_groups():
-        raise CorpusError(
-            f"folds '{path_or_name}': {', '.join(empty)} of {whole.corpus} has no subject in the"
-            f" data, which holds {name_persons(sorted(there))}"
-        )
     if known.parts:
         return folds_of_parts(known.parts, seed=seed, validation_share=validation_share)
     return folds_of_splits(known.splits, seed=seed, validation_share=validation_share)

@@ -201,11 +201,13 @@ def test_subjects_unknown_to_either_side_are_said_by_name(caplog):
     assert ("bp4d", "F099") not in everybody and ("bp4d", "F005") not in everybody
 
 
-def test_data_of_another_corpus_is_refused():
-    with pytest.raises(
-        CorpusError, match="part1, part2, part3 of disfa has no subject in the data"
+def test_data_of_another_corpus_is_refused_in_one_line(caplog):
+    with (
+        caplog.at_level(logging.WARNING),
+        pytest.raises(CorpusError, match="part1, part2, part3 of disfa has no subject in the data"),
     ):
         load_folds("disfa", BP4D)
+    assert caplog.text == ""
 
 
 def test_a_wrong_name_or_file_gets_the_right_ones(tmp_path):
