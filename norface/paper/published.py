@@ -8,7 +8,8 @@ Avg.        the paper's mean, or the only number of the row
 delta       the paper's difference from the first row of the experiment, in some tables
 
 The paper contradicts itself here and there: slips.csv lists where a printed mean or difference is
-not what its row gives, twins.csv where two methods have the same numbers.
+not what its row gives, twins.csv where two methods have the same numbers, the notes of tables.yaml
+the rest.
 """
 
 from __future__ import annotations

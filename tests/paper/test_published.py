@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
@@ -107,6 +108,19 @@ def test_the_papers_own_units_differ_between_two_tables_and_a_note_says_so():
     rows = {row.row: row.values[MEAN] for row in load_table("table3").of("disfa-intensity", "icc")}
     assert rows["Norface (Ours)"] - rows["APs [56]"] == Decimal("0.09")
     assert "differ by 0.09" in load_table("table3").note
+
+
+def test_every_method_has_one_citation_but_for_the_one_that_a_note_names():
+    numbers: dict[str, set[str]] = {}
+    for table in list_tables():
+        for row in load_table(table).rows:
+            if found := re.match(r"(.+) (\[\d+\])", row.row):
+                numbers.setdefault(found[1], set()).add(found[2])
+    assert {name: found for name, found in numbers.items() if len(found) > 1} == {
+        "SCC-Heatmap": {"[16]", "[56]"}
+    }
+    assert numbers["APs"] == {"[56]"}
+    assert "SCC-Heatmap is [16] in the rows of ICC and [56], which" in load_table("table3").note
 
 
 def test_notes_say_the_slips_of_a_table():
