@@ -3,12 +3,14 @@
 Card: weights by path, .pt or .safetensors of an IResNet with arcface_torch's names (its depth is
 told from them), or .onnx of a recognition network, such as w600k_r50.onnx of insightface's
 buffalo_l. Input 112x112, RGB, -1..1 (an ONNX file that begins with a subtraction scales 0..255
-itself). Both kinds of insightface's model zoo are for non-commercial research only, and so every
-file counts as such until `accept_licence: true` is said.
+itself); by its side and the width of its answer it is told from the others of a model pack, such as
+2d106det.onnx (192x192 => 212 numbers). Both kinds of insightface's model zoo are for non-commercial
+research only, and so every file counts as such until `accept_licence: true` is said.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,9 @@ from norface.models.iresnet import DEPTHS, IResNet, count_blocks
 from norface.models.onnx_graph import OnnxGraph, read_onnx
 from norface.models.tensors import at_least_single, fill_network, read_tensors
 
+WIDTHS = (64, 128, 256, 512, 1024)
+"Numbers in an embedding; sets of landmarks have others (106 points: 212)."
+
 
 class ArcFaceCritic(Critic):
     """images (N, 3, H, H), -1..1, aligned => (N, D) of unit length."""
@@ -33,7 +38,7 @@ class ArcFaceCritic(Critic):
     def __init__(self, kind: str, card: Card, network: nn.Module, *, raw: bool = False):
         super().__init__(kind, card)
         self.network, self.raw = network, raw
-        self.warp = build_arcface_warp(card.input_side)
+        self.warp = build_arcface_warp()
 
     @classmethod
     def load(cls, kind: str, choice: CriticChoice, parts: dict[Any, Any]) -> ArcFaceCritic:
@@ -41,11 +46,11 @@ class ArcFaceCritic(Critic):
         offer = OFFERS["arcface"]
         path = find_weights(choice, advice=offer.where)
         network: nn.Module
-        raw, side = False, ARCFACE_SIDE
+        raw = False
         if path.suffix == ".onnx":
             graph = read_onnx(path)
-            network, name = graph, f"ArcFace, {path.name}"
-            raw, side = graph.scales_itself, read_side(graph, path)
+            check_graph(graph, path)
+            network, name, raw = graph, f"ArcFace, {path.name}", graph.scales_itself
         else:
             network, name = load_iresnet(path)
         card = Card(
@@ -53,7 +58,7 @@ class ArcFaceCritic(Critic):
             source=str(path),
             licence=offer.licence,
             research_only=offer.research_only,
-            input_side=side,
+            input_side=ARCFACE_SIDE,
             notes="Its crop reaches a little above the aligned picture, whose border is continued.",
             sha256=file_sha256(path),
         )
@@ -64,7 +69,7 @@ class ArcFaceCritic(Critic):
         crops = self.warp(seen)
         if self.raw:
             crops = (crops + 1) * 127.5
-        return F.normalize(at_least_single(self.network(crops)).flatten(1), dim=1)
+        return F.normalize(at_least_single(self.network(crops)), dim=1)
 
 
 def load_iresnet(path: Path) -> tuple[nn.Module, str]:
@@ -82,24 +87,31 @@ def load_iresnet(path: Path) -> tuple[nn.Module, str]:
     return fold_norms(network.eval()), f"ArcFace, IResNet-{layers}"
 
 
-def read_side(network: OnnxGraph, path: Path) -> int:
-    """Side of the pictures that the graph takes, 112 where it leaves it open. WeightsError."""
-    height, width = (side or ARCFACE_SIDE for side in network.input_shape[2:4])
-    if len(network.input_shape) != 4 or height != width or network.input_shape[1] not in (3, None):
+def check_graph(network: OnnxGraph, path: Path) -> None:
+    """Raises WeightsError for a graph of another input or answer than recognition networks have."""
+    side, shape = ARCFACE_SIDE, network.input_shape
+    wanted = (3, side, side)
+    if len(shape) != 4 or any(s not in (w, None) for s, w in zip(shape[1:], wanted, strict=True)):
         raise WeightsError(
-            f"{path}: takes {network.input_shape}; a recognition network takes (N, 3, side, side)"
+            f"{path}: takes {describe(shape)}; ArcFace takes (N, 3, {side}, {side}): give the"
+            " recognition network of the model pack"
         )
     try:
         with torch.no_grad():
-            found = network(torch.zeros(1, 3, height, width))
+            found = tuple(network(torch.zeros(1, *wanted)).shape)
     except Exception as error:
         # A graph that no network of this kind has ends in whatever its operators hit first.
         reason = (str(error).splitlines() or [""])[0]
         raise WeightsError(
             f"{path}: its graph cannot be run ({type(error).__name__}: {reason}); export it again"
         ) from None
-    if found.dim() < 2 or found.numel() < 64:
+    if found not in [(1, width) for width in WIDTHS]:
         raise WeightsError(
-            f"{path}: answers {tuple(found.shape)}; a recognition network answers (N, 64 or more)"
+            f"{path}: answers {describe((None, *found[1:]))}; ArcFace answers (N, D) with D one of"
+            f" {', '.join(map(str, WIDTHS))}: give the recognition network of the model pack"
         )
-    return height
+
+
+def describe(shape: Sequence[int | None]) -> str:
+    """`(N, 3, 112, 112)`, N for a size that is open."""
+    return f"({', '.join('N' if size is None else str(size) for size in shape)})"

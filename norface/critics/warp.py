@@ -60,6 +60,6 @@ class TemplateWarp(nn.Module):
             return F.avg_pool2d(crops, finer) if finer > 1 else crops
 
 
-def build_arcface_warp(side: int = ARCFACE_SIDE) -> TemplateWarp:
-    """The way to ArcFace's crop, at 112 pixels or any other side."""
-    return TemplateWarp((ARCFACE_POINTS + 0.5) / ARCFACE_SIDE, side)
+def build_arcface_warp() -> TemplateWarp:
+    """The way to ArcFace's crop."""
+    return TemplateWarp((ARCFACE_POINTS + 0.5) / ARCFACE_SIDE, ARCFACE_SIDE)

@@ -189,7 +189,7 @@ def test_nan_weights_other_networks_and_pickled_objects_are_refused(backbone, tm
         load(tmp_path / "nowhere.pt")
 
 
-def write_onnx(path, *, scales=False, batch="batch", operator=None):
+def write_onnx(path, *, scales=False, batch="batch", operator=None, side=112, width=64):
     """A small recognition network as insightface's packs are built; `scales`: as mxnet's."""
     rng = np.random.default_rng(0)
     weights: dict[str, np.ndarray] = {}
@@ -219,12 +219,17 @@ def write_onnx(path, *, scales=False, batch="batch", operator=None):
     x = add("Add", [x, constant("shift", 1, 8, 1, 1)], "shifted")
     weights["shape"] = np.array([1, -1], np.int64)
     x = add("Reshape", [x, "shape"], "flat") if batch == 1 else add("Flatten", [x], "flat")
-    x = add("Gemm", [x, constant("w2", 64, 8 * 7 * 7), constant("b2", 64)], "out", transB=1)
+    x = add(
+        "Gemm",
+        [x, constant("w2", width, 8 * (side // 16) ** 2), constant("b2", width)],
+        "out",
+        transB=1,
+    )
     graph = helper.make_graph(
         nodes,
         "small",
-        [helper.make_tensor_value_info("input.1", TensorProto.FLOAT, [batch, 3, 112, 112])],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [batch, 64])],
+        [helper.make_tensor_value_info("input.1", TensorProto.FLOAT, [batch, 3, side, side])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [batch, width])],
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
@@ -248,6 +253,21 @@ def test_onnx_answers_as_its_reference_runtime_for_any_batch(tmp_path, scales, b
 
 def test_gradient_through_onnx_is_the_difference_of_the_answer(tmp_path):
     check_gradient(load(write_onnx(tmp_path / "face.onnx")).double(), draw_faces(1))
+
+
+@pytest.mark.parametrize(
+    ("side", "width", "said"),
+    [
+        # insightface's 2d106det.onnx and genderage.onnx, and landmarks at ArcFace's side.
+        (192, 212, r"takes \(N, 3, 192, 192\); ArcFace takes \(N, 3, 112, 112\): give the recog"),
+        (96, 3, r"takes \(N, 3, 96, 96\)"),
+        (112, 212, r"answers \(N, 212\); ArcFace answers \(N, D\) with D one of 64, 128, 256, 512"),
+        (128, 512, r"takes \(N, 3, 128, 128\)"),
+    ],
+)
+def test_other_networks_of_faces_in_onnx_are_refused(tmp_path, side, width, said):
+    with pytest.raises(WeightsError, match=said):
+        load(write_onnx(tmp_path / "other.onnx", side=side, width=width))
 
 
 def test_onnx_that_cannot_be_converted_or_read_is_refused_by_name(tmp_path):
