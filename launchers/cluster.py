@@ -14,8 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
-from norface.config import Config
-from norface.errors import ConfigError
+from norface.config import Config, Misfit
 
 
 def _one_line(text: str) -> str:
@@ -93,11 +92,11 @@ class ClusterConfig(Config):
     def _check_exports(cls, exports: dict[str, str]) -> dict[str, str]:
         for name in exports:
             if not NAME.fullmatch(name):
-                raise ConfigError(f"exports: '{name}' is no name of a variable")
+                raise Misfit(f"'.{name}' is no name of a variable")
             if SECRET.search(name):
-                # A ValueError would be printed with what was found.
-                raise ConfigError(
-                    f"exports.{name}: looks like a secret, and is saved with the run; set it in the"
+                # Another ValueError would be printed with what was found.
+                raise Misfit(
+                    f"'.{name}' looks like a secret, and is saved with the run; set it in the"
                     " environment that you submit from"
                 )
         return exports

@@ -19,6 +19,7 @@ import difflib
 import hashlib
 import json
 import os
+import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,8 +44,18 @@ class Config(BaseModel):
     )
 
 
+class Misfit(ValueError):
+    """What a check of several keys raises where they do not go together.
+
+    A key of its text that begins with a dot is one below the place of the check, and is shown by
+    its whole name: `'.heads'` of an encoder becomes `'normalizer.encoder.heads'`.
+    """
+
+
 C = TypeVar("C", bound=Config)
 
+TAG = "kind"
+"Key by which configs that may stand in one place are told apart."
 LIKE = "like"
 "Key of a yaml that names another one, whose values it takes over."
 
@@ -79,7 +90,7 @@ def _is_of(
     """Whether the first problem comes from the keys that were `given` beside a file: it lies in one
     of them, or the file alone does not have it."""
     first = error.errors()[0]
-    place = _drop_tags(schema, first["loc"])
+    place, _ = _find_place(schema, first)
     if any(place[: len(key)] == key for key in given):
         return True
     try:
@@ -193,51 +204,104 @@ def set_key(values: dict[str, Any], path: list[str], value: Any) -> None:
     values[path[-1]] = value
 
 
-def describe(error: ValidationError, schema: type[Config]) -> str:
-    """The first problem of a validation in one line, with the valid choices."""
+def build_config(
+    schema: type[C], values: Mapping[str, Any], *, source: str | Path = "", under: str = ""
+) -> C:
+    """`values`, which are written in `source` below the key `under`, validated.
+
+    Raises ConfigError naming the source, the key, what was found and what is valid.
+    """
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        where = f"{source}: " if source else ""
+        raise ConfigError(f"{where}{describe(error, schema, under)}") from None
+
+
+def describe(error: ValidationError, schema: type[Config], under: str = "") -> str:
+    """The first problem of a validation in one line, with the valid choices.
+
+    `under`: the key below which the user wrote these values.
+    """
     first = error.errors()[0]
-    path = ".".join(_drop_tags(schema, first["loc"])) or "(top level)"
+    place, owner = _find_place(schema, first)
+    path = ".".join([under, *place] if under else place)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    problem = first.get("ctx", {}).get("error")
+    if isinstance(problem, Misfit):
+        return str(problem).replace("'.", f"'{path}." if path else "'") + more
+    path = path or "(top level)"
     if first["type"] == "extra_forbidden":
-        owner = find_schema(schema, first["loc"][:-1])
         names = list(owner.model_fields) if owner else []
         near = difflib.get_close_matches(str(first["loc"][-1]), names, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
         return f"unknown key '{path}'; {hint}valid keys: {', '.join(names)}{more}"
-    if first["type"] == "missing":
+    if first["type"] in ("missing", "union_tag_not_found"):
         return f"'{path}' must be set{more}"
-    message = first["msg"].removeprefix("Value error, ")
+    found, message = first["input"], first["msg"].removeprefix("Value error, ")
+    if first["type"] == "union_tag_invalid":
+        found, message = found[TAG], f"expected one of {first['ctx']['expected_tags']}"
     message = message[0].lower() + message[1:]
-    return f"'{path}': found {hide_password(repr(first['input']))}; {message}{more}"
+    return f"'{path}': found {hide_password(repr(found))}; {message}{more}"
 
 
-def find_schema(schema: type[Config], path: Sequence[str | int]) -> type[Config] | None:
-    """The Config class that holds the key at `path`, if there is one."""
-    found: list[type[Config]] = [schema]
-    for part in path:
-        if found and str(part) in found[0].model_fields:
-            found = list_schemas(found[0].model_fields[str(part)].annotation)
-        else:
-            # A list position or a mapping key stays where we are; a tag chooses one of several.
-            found = [one for one in found if _is_tag(one, part)] or found
-    return found[0] if found else None
+def _find_place(
+    schema: type[Config], problem: Mapping[str, Any]
+) -> tuple[list[str], type[Config] | None]:
+    """The key of a problem as a user wrote it, and the Config class that is there, or, for an
+    unknown key, that does not have it."""
+    path = problem["loc"]
+    if problem["type"] == "extra_forbidden":
+        place, owner = _follow(schema, path[:-1])
+        return [*place, str(path[-1])], owner
+    place, owner = _follow(schema, path)
+    return [*place, TAG] if problem["type"].startswith("union_tag_") else place, owner
 
 
-def _is_tag(schema: type[Config], part: str | int) -> bool:
-    """Whether `part` is what a field `kind: Literal[...]` of this class may hold."""
-    kind = schema.model_fields.get("kind")
-    return kind is not None and part in typing.get_args(kind.annotation)
-
-
-def _drop_tags(schema: type[Config], path: Sequence[str | int]) -> list[str]:
-    """The parts of a path that a user wrote: without the tags that pydantic adds."""
+def _follow(
+    schema: type[Config], path: Sequence[str | int]
+) -> tuple[list[str], type[Config] | None]:
+    """The parts of pydantic's path without the tags by which it tells the members of a union, and
+    the Config class that it leads to."""
     kept: list[str] = []
-    for number, part in enumerate(path):
-        owner = find_schema(schema, path[:number])
-        is_key = owner is None or part in owner.model_fields
-        if is_key or not _is_tag(find_schema(schema, path[: number + 1]) or Config, part):
-            kept.append(str(part))
-    return kept
+    choices: list[Any] = [schema]
+    for part in path:
+        if len(choices) > 1:
+            choices = [one for one in choices if _is_tag(one, str(part))]
+            continue
+        fields = choices[0].model_fields if choices and _is_config(choices[0]) else {}
+        if part in fields:
+            choices = _list_choices(fields[str(part)].annotation)
+        elif choices and typing.get_origin(choices[0]) in (list, tuple, dict) and part != "[key]":
+            choices = _list_choices(typing.get_args(choices[0])[-1])
+        else:
+            continue
+        kept.append(str(part))
+    return kept, next((one for one in choices if _is_config(one)), None)
+
+
+def _is_config(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Config)
+
+
+def _is_tag(kind: Any, tag: str) -> bool:
+    """Whether pydantic means this member of a union: by its field `kind: Literal[...]`, or by its
+    type, `list[path]`. Nothing lies below the others."""
+    if _is_config(kind):
+        field = kind.model_fields.get(TAG)
+        return field is not None and tag in typing.get_args(field.annotation)
+    origin = typing.get_origin(kind)
+    return origin in (list, tuple, dict) and tag.startswith(f"{origin.__name__}[")
+
+
+def _list_choices(annotation: Any) -> list[Any]:
+    """The types of which a value has one, null aside: A and B of `A | B | None`."""
+    inside = typing.get_args(annotation)
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _list_choices(inside[0])
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return [kind for one in inside if one is not type(None) for kind in _list_choices(one)]
+    return [annotation]
 
 
 def list_schemas(annotation: Any) -> list[type[Config]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from norface.config import Config, describe, read_yaml, set_key
+from norface.config import Config, build_config, describe, read_yaml, set_key
 from norface.errors import ConfigError, NorfaceError
 from norface.evaluation.crossval_config import CrossvalConfig, FoldTask, fold_config, list_folds
 from norface.evaluation.statistics import MAIN_METRIC
@@ -55,10 +55,7 @@ class Base:
         return values
 
     def _validate(self, values: Mapping[str, Any]) -> Config:
-        try:
-            return self.schema.model_validate(copy.deepcopy(dict(values)))
-        except ValidationError as error:
-            raise ConfigError(f"{self.path}: {describe(error, self.schema)}") from None
+        return build_config(self.schema, copy.deepcopy(dict(values)), source=self.path)
 
     def check_space(self) -> None:
         """Raises ConfigError for a key that the base does not have, or a value it may not have."""
@@ -72,15 +69,12 @@ class Base:
         values = self.with_values({key: value})
         try:
             self.schema.model_validate(values)
-        except ConfigError:
-            # A check of several keys together.
-            return
         except ValidationError as error:
             first = error.errors()[0]
             # Two values that only do not fit together are no mistake of the space.
             wrong_key = first["type"] in ("extra_forbidden", "missing")
             if wrong_key or key.rpartition(".")[2] in map(str, first["loc"]):
-                raise ConfigError(f"space.{key}: {describe(error, self.schema)}") from None
+                raise ConfigError(describe(error, self.schema, "space")) from None
 
     def with_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The base's values with those of a trial."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from norface.config import Config, flatten
+from norface.config import Config, Misfit, flatten
 from norface.critics.base import CriticsConfig
 from norface.evaluation.unit_readers import ReaderName
 from norface.tracking import TrackingConfig
@@ -200,17 +200,19 @@ class SweepConfig(Config):
     def _check_parts(self) -> SweepConfig:
         drawn = drawn_keys(self.space)
         if self.budget.trials is None and drawn:
-            raise ValueError(f"budget.trials must be set: {drawn[0]} is drawn, not gone through")
+            raise Misfit(
+                f"'.budget.trials' must be set: '.space.{drawn[0]}' is drawn, not gone through"
+            )
         if self.search.kind == "tpe" and len(drawn) < len(self.space):
-            raise ValueError("search tpe chooses all values itself; write choice instead of grid")
+            raise Misfit("'.search' tpe chooses all values itself; write choice instead of grid")
         if (TARGET in self.space) != (self.normalize is not None):
-            raise ValueError("space.target and normalize belong together; set both or neither")
+            raise Misfit("'.space.target' and '.normalize' belong together; set both or neither")
         if self.scheduler.kind == "pbt" and self.search.kind == "tpe":
-            raise ValueError("scheduler pbt changes values itself; use search random with it")
+            raise Misfit("'.scheduler' pbt changes values itself; use '.search' random with it")
         if self.scheduler.kind == "pbt" and self.folds is None and self.stage == "cla":
-            raise ValueError("scheduler pbt needs one fold: set folds to a list of one")
+            raise Misfit("'.scheduler' pbt needs one fold: set '.folds' to a list of one")
         if self.scheduler.kind == "pbt" and self.normalize is not None:
-            raise ValueError("scheduler pbt cannot change the target of faces; use asha or none")
+            raise Misfit("'.scheduler' pbt cannot change the target of faces; use asha or none")
         return self
 
     @property

@@ -17,7 +17,7 @@ from norface.bench.critics import draw_critics
 from norface.bench.loading import write_faces
 from norface.bench.memory import measure_alone, peak_mb
 from norface.bench.rates import PRODUCT, median_ratio, time_in_turns
-from norface.config import Config
+from norface.config import Config, build_config
 from norface.losses.weighted import weighted_sum
 from norface.training.run import running_backend
 from norface.training.stages.nor import NorStage
@@ -130,7 +130,7 @@ def write_config(
         "normalizer": {"encoder": {"side": side}},
         **changes,
     }
-    return NorConfig.model_validate(values)
+    return build_config(NorConfig, values)
 
 
 class Steps:

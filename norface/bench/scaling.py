@@ -114,11 +114,11 @@ def run_apart(config: Path, names: Sequence[str]) -> float:
 
 def count_trained_bytes(config: Path) -> int:
     """Bytes of the weights that are trained, in fp32."""
-    from norface.config import read_yaml
+    from norface.config import load_config
     from norface.training.stages.nor_config import NorConfig
     from norface.training.stages.nor_networks import build_networks
 
-    networks = build_networks(NorConfig.model_validate(read_yaml(config)))[:2]
+    networks = build_networks(load_config(NorConfig, config))[:2]
     return 4 * sum(p.numel() for net in networks for p in net.parameters() if p.requires_grad)
 
 

@@ -184,9 +184,10 @@ def run_moe(args: argparse.Namespace, _: Path) -> dict[str, Result]:
 def run_classifier(args: argparse.Namespace, _: Path) -> dict[str, Result]:
     """A training step of F_cla with ViT-B/16."""
     from norface.bench.classifier import bench_classifier
+    from norface.config import build_config
     from norface.models.classifier import ClassifierConfig
 
-    config = ClassifierConfig.model_validate({"vit": {"side": args.side}})
+    config = build_config(ClassifierConfig, {"vit": {"side": args.side}})
     rate = bench_classifier(config, batch=args.batch or 8, rounds=args.rounds)
     return {"classifier": rate}
 

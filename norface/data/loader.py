@@ -19,10 +19,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 import cv2
 import numpy as np
 import torch
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, model_validator
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from norface.config import Config
+from norface.config import Config, Misfit
 from norface.data.handover import Handover, Parcel, forget_workers
 from norface.data.mixture import Mixture, shuffle
 from norface.data.remote import ShardPlace
@@ -58,15 +58,16 @@ class DataConfig(Config):
     labelled: LabelKind | None = None
     "Only samples with a label of this kind (au, intensity, emotion); null = all."
 
-    @field_validator("weights")
-    @classmethod
-    def _fits_shards(cls, weights: list[float] | None, info: ValidationInfo) -> list[float] | None:
-        folders = len(info.data.get("shards", []))
-        if weights is not None and folders and len(weights) != folders:
-            raise ValueError(f"there are {folders} folders in shards; give one weight a folder")
-        if weights is not None and info.data.get("reader") == "stream":
-            raise ValueError("only reader: index mixes by weight; set reader=index or no weights")
-        return weights
+    @model_validator(mode="after")
+    def _check_weights(self) -> DataConfig:
+        if self.weights is not None and len(self.weights) != len(self.shards):
+            raise Misfit(
+                f"'.weights' has {len(self.weights)} numbers, '.shards' {len(self.shards)} folders;"
+                " give one weight a folder"
+            )
+        if self.weights is not None and self.reader == "stream":
+            raise Misfit("'.weights': only '.reader' index mixes by weight; set that or no weights")
+        return self
 
     def open(self) -> ShardIndex:
         """The index of the chosen samples. Raises CorpusError, ConfigError."""

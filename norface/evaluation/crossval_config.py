@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
-from norface.config import Config, describe, flatten, set_key
+from norface.config import Config, build_config, flatten, set_key
 from norface.data.parts import parse_part
 from norface.errors import ConfigError, CorpusError
 from norface.tracking import TrackingConfig
@@ -102,10 +102,7 @@ def fold_config(config: CrossvalConfig, task: FoldTask) -> ClaConfig:
         "root": config.root,
         "seed": task.seed,
     }
-    try:
-        return ClaConfig.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(f"settings.{task.setting}.cla: {describe(error, ClaConfig)}") from None
+    return build_config(ClaConfig, values, under=f"settings.{task.setting}.cla")
 
 
 def check_sources(config: CrossvalConfig, tasks: Sequence[FoldTask]) -> None:

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from norface.config import Config
+from norface.config import Config, Misfit
 
 
 class ConvConfig(Config):
@@ -26,10 +26,15 @@ class ConvConfig(Config):
     @model_validator(mode="after")
     def _check_divisions(self) -> ConvConfig:
         if self.side % 2 ** len(self.channels):
-            raise ValueError(f"side {self.side} cannot be halved {len(self.channels)} times")
+            raise Misfit(
+                f"'.side' {self.side} cannot be halved {len(self.channels)} times, once for each of"
+                " '.channels'"
+            )
         for channels in self.channels:
             if self.groups and channels % self.groups:
-                raise ValueError(f"{channels} channels do not divide into {self.groups} groups")
+                raise Misfit(
+                    f"'.channels': {channels} is not a multiple of '.groups' {self.groups}"
+                )
         return self
 
 

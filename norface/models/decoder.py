@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from norface.config import Config
+from norface.config import Config, Misfit
 
 REACH = 0.2
 "Largest movement of a pixel of the target, in units of half the side."
@@ -58,9 +58,9 @@ class DecoderConfig(Config):
     @model_validator(mode="after")
     def _check_output(self) -> DecoderConfig:
         if bool(self.channels) == (self.output == "patches"):
-            raise ValueError("channels is [] for output: patches and not empty for any other")
+            raise Misfit("'.channels' is [] for '.output' patches and not empty for any other")
         if self.paint == "fine" and self.output != "patches":
-            raise ValueError("paint: fine is for output: patches; choose coarse or finest")
+            raise Misfit("'.paint' fine is for '.output' patches; choose coarse or finest")
         return self
 
 

@@ -15,8 +15,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from norface.config import Config
-from norface.errors import ConfigError
+from norface.config import Config, Misfit
 from norface.models.attention import choose_attention
 from norface.models.vit import FaceEncoder, VitConfig
 
@@ -50,15 +49,15 @@ class MaskedAutoencoderConfig(Config):
     def _check_sizes(self) -> MaskedAutoencoderConfig:
         for name, width in (("encoder", self.encoder.width), ("decoder", self.decoder.width)):
             if width % 4:
-                raise ConfigError(f"{name}.width {width}: sine positions need a multiple of 4")
+                raise Misfit(f"'.{name}.width' {width}: sine positions need a multiple of 4")
         if self.decoder.width % self.decoder.heads:
-            raise ConfigError(
-                f"decoder.width {self.decoder.width} is not a multiple of decoder.heads"
+            raise Misfit(
+                f"'.decoder.width' {self.decoder.width} is not a multiple of '.decoder.heads'"
                 f" {self.decoder.heads}"
             )
         if not 0 < self.visible < self.encoder.grid**2:
-            raise ConfigError(
-                f"hidden_share {self.hidden_share}: of {self.encoder.grid**2} patches"
+            raise Misfit(
+                f"'.hidden_share' {self.hidden_share}: of {self.encoder.grid**2} patches"
                 f" {self.visible} would be visible; at least one must be seen and one hidden"
             )
         return self

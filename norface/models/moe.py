@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from torch import nn
 from torch.nn import functional
 
-from norface.config import Config
+from norface.config import Config, Misfit
 
 
 class MoEConfig(Config):
@@ -37,9 +37,7 @@ class MoEConfig(Config):
     @model_validator(mode="after")
     def _k_of_m(self) -> MoEConfig:
         if self.experts and self.top_k > self.experts:
-            raise ValueError(
-                f"top_k {self.top_k} is more than the {self.experts} experts there are"
-            )
+            raise Misfit(f"'.top_k' {self.top_k} is more than '.experts' {self.experts}")
         return self
 
 

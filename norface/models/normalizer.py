@@ -18,8 +18,8 @@ from pydantic import Discriminator, Tag, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from norface.config import Config, describe
-from norface.errors import ConfigError, WeightsError
+from norface.config import Config, Misfit, describe
+from norface.errors import WeightsError
 from norface.files import write_tensors
 from norface.models.decoder import BLOCKS, DecoderConfig, FacialDecoder, PatchDecoder
 from norface.models.merging import ExpressionMerging, MergingConfig
@@ -30,18 +30,15 @@ METADATA = "norface"
 "The one metadata key of a generator file. One key only: safetensors orders several at random."
 
 
-def _encoder_kind(value: Any) -> str | None:
+def _encoder_kind(value: Any) -> str:
     """`kind` of an encoder's settings; a vision transformer where none is given."""
-    return value.get("kind", "vit") if isinstance(value, dict) else getattr(value, "kind", None)
+    found = value.get("kind", "vit") if isinstance(value, dict) else getattr(value, "kind", "vit")
+    return str(found)
 
 
 EncoderConfig = Annotated[
     Annotated[VitConfig, Tag("vit")] | Annotated[ReaderEncoderConfig, Tag("reader")],
-    Discriminator(
-        _encoder_kind,
-        custom_error_type="unknown_kind",
-        custom_error_message="valid encoder kinds: vit, reader",
-    ),
+    Discriminator(_encoder_kind),
 ]
 
 
@@ -61,14 +58,14 @@ class NormalizerConfig(Config):
         reaches = self.decoder.output == "patches" or self.encoder.patch == 2**doublings
         paints = self.decoder.output == "target" and self.encoder.patch > 2**doublings
         if not (reaches or paints):
-            raise ConfigError(
-                f"decoder.channels has {doublings + 1} entries, which doubles the token grid"
-                f" {doublings} times; encoder.patch {self.encoder.patch} needs a power of two"
+            raise Misfit(
+                f"'.decoder.channels' has {doublings + 1} entries, which doubles the token grid"
+                f" {doublings} times; '.encoder.patch' {self.encoder.patch} needs a power of two"
                 " with log2(patch) + 1 entries"
             )
         if self.encoder.width % self.merging.heads:
-            raise ConfigError(
-                f"encoder.width {self.encoder.width} is not a multiple of merging.heads"
+            raise Misfit(
+                f"'.encoder.width' {self.encoder.width} is not a multiple of '.merging.heads'"
                 f" {self.merging.heads}"
             )
         return self

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from torch import nn
 from torch.nn import functional
 
-from norface.config import Config
+from norface.config import Config, Misfit
 from norface.images import resize_images
 from norface.models.face_networks import UNITS, FaceNetworkConfig, FaceReader, build_face_network
 
@@ -55,13 +55,13 @@ class ReaderEncoderConfig(Config):
     def _check_sizes(self) -> ReaderEncoderConfig:
         sides = [self.reader.side // 2 ** (i + 1) for i in range(len(self.reader.channels))]
         if self.reader.kind != "reader":
-            raise ValueError("encoder.reader.kind must be reader")
+            raise Misfit("'.reader.kind' must be reader")
         if self.width % 4:
-            raise ValueError(f"width {self.width} is not a multiple of 4")
+            raise Misfit(f"'.width' {self.width} is not a multiple of 4")
         if self.grid not in sides:
-            raise ValueError(f"grid {self.grid} is the side of no map; the maps have {sides}")
+            raise Misfit(f"'.grid' {self.grid} is the side of no map; the maps have {sides}")
         if self.side % self.grid:
-            raise ValueError(f"side {self.side} is not a multiple of grid {self.grid}")
+            raise Misfit(f"'.side' {self.side} is not a multiple of '.grid' {self.grid}")
         return self
 
     @property

@@ -8,8 +8,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from norface.config import Config
-from norface.errors import ConfigError
+from norface.config import Config, Misfit
 from norface.models.attention import choose_attention
 
 
@@ -42,9 +41,9 @@ class VitConfig(Config):
     @model_validator(mode="after")
     def _check_divisions(self) -> VitConfig:
         if self.side % self.patch:
-            raise ConfigError(f"side {self.side} is not a multiple of patch {self.patch}")
+            raise Misfit(f"'.side' {self.side} is not a multiple of '.patch' {self.patch}")
         if self.width % self.heads:
-            raise ConfigError(f"width {self.width} is not a multiple of heads {self.heads}")
+            raise Misfit(f"'.width' {self.width} is not a multiple of '.heads' {self.heads}")
         return self
 
     @property

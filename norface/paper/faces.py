@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from norface.config import build_config
 from norface.data.indexing import INDEX_NAME
 from norface.data.normalized import TARGET_NAME, TRUTH, read_set
 from norface.data.shards import ShardIndex
@@ -103,7 +104,8 @@ def find_test_folds(
     from norface.training.stages.cla_config import ClaConfig
     from norface.training.stages.cla_folds import open_folds, open_index
 
-    data = ClaConfig.model_validate(read_classifier(config, experiment, place)).data
+    values = read_classifier(config, experiment, place)
+    data = build_config(ClaConfig, values, under=f"experiments.{experiment}.cla").data
     folds = open_folds(data, open_index(data))
     tested = {person: fold.name for fold in folds for person in fold.test}
     originals = ShardIndex.open(place.shards[0])

@@ -6,9 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
-from pydantic import ValidationError
-
-from norface.config import describe, flatten, load_config, merge, read_yaml
+from norface.config import build_config, flatten, load_config, merge, read_yaml
 from norface.data.streams import Protocol
 from norface.errors import ConfigError
 from norface.evaluation.crossval_config import CrossvalConfig, FoldTask, Setting, fold_config
@@ -110,11 +108,12 @@ def build_crossval(
             values |= {"features": place.features} if features else {}
             if group in (None, "norface") and not features:
                 plain[name] = group or "without"
-            try:
-                chosen[name] = Setting.model_validate({**values, **wanted})
-            except ValidationError as error:
-                where = config.configs / "paper" / "settings.yaml"
-                raise ConfigError(f"{where}: {name}: {describe(error, Setting)}") from None
+            chosen[name] = build_config(
+                Setting,
+                {**values, **wanted},
+                source=config.configs / "paper" / "settings.yaml",
+                under=name,
+            )
     if not chosen:
         return Built(None, absent, twins)
     crossval = _make_crossval(config, experiment, place, chosen)
@@ -145,10 +144,7 @@ def _make_crossval(
         "processes": config.processes,
         "tracking": config.tracking,
     }
-    try:
-        return CrossvalConfig.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(f"experiments.{experiment}: {describe(error, CrossvalConfig)}") from None
+    return build_config(CrossvalConfig, values, under=f"experiments.{experiment}")
 
 
 def find_twin(crossval: CrossvalConfig, name: str, base: str) -> Twin | None:

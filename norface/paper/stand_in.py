@@ -70,7 +70,7 @@ def write_candidates(config: PaperConfig, shards: Path) -> dict[str, Path]:
 
 def normalize_by_small(config: PaperConfig, shards: Path, name: str) -> dict[str, Path]:
     """Set of a small F_nor for each of ABLATIONS, in the folder `name` of the data."""
-    from norface.config import read_yaml
+    from norface.config import build_config, read_yaml
     from norface.normalize import normalize_shards
     from norface.training.run import run_stage
     from norface.training.stages.nor import NorStage
@@ -87,7 +87,8 @@ def normalize_by_small(config: PaperConfig, shards: Path, name: str) -> dict[str
         clip_frames=CLIP, workers=size.workers,
     )  # fmt: skip
     target = choose_in_clip(ShardIndex.open(clip))
-    base = read_yaml(config.configs / "nor" / size.normalizer)
+    path = config.configs / "nor" / size.normalizer
+    base = read_yaml(path)
     # One picture of the target, or where the config learns a whole person all of that person's.
     chosen = {"keys": [target]}
     if "subjects" in base.get("target_pool", {}):
@@ -105,7 +106,7 @@ def normalize_by_small(config: PaperConfig, shards: Path, name: str) -> dict[str
             "losses": {**base["losses"], **dict.fromkeys(absent)},
             "tracking": config.tracking,
         }
-        run = run_stage(NorStage, NorConfig.model_validate(values))
+        run = run_stage(NorStage, build_config(NorConfig, values, source=path))
         generator = run / "generator.safetensors"
         sets[setting] = normalize_shards(
             generator, shards, folder / name, target_key=target, target_shards=clip

@@ -141,8 +141,8 @@ def test_a_table_without_persons_makes_each_picture_one(tmp_path):
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("classes: {a: null}", "set one of glob .* and table"),
-        ('glob: "*"\ntable: {file: a.csv}', "set one of glob .* and table"),
+        ("classes: {a: null}", "set one of 'glob' .* and 'table'"),
+        ('glob: "*"\ntable: {file: a.csv}', "set one of 'glob' .* and 'table'"),
         ('glob: "*/*"\nclasses: {a: joy}', "class 'a': 'joy' is none of neutral, happiness"),
         ('glob: "*/*"\nclases: {a: fear}', "unknown key 'clases'; did you mean 'classes'"),
         ('glob: "*/*"\nunlisted: drop', "unlisted"),

@@ -148,10 +148,10 @@ def test_pairs_are_read_by_the_weights_of_the_config(folders):
 def test_the_config_refuses_weights_that_do_not_fit_in_one_line(folders):
     shards = f"shards=[{folders[0]}, {folders[1]}]"
     for given, what in (
-        (["weights=[1]"], "there are 2 folders in shards; give one weight a folder"),
+        (["weights=[1]"], "'weights' has 1 numbers, 'shards' 2 folders; give one weight a folder"),
         (["weights=[1, 0]"], "greater than 0"),
         (["weights=[1, .nan]"], "finite"),
-        (["weights=[1, 1]", "reader=stream"], "only reader: index mixes by weight"),
+        (["weights=[1, 1]", "reader=stream"], "only 'reader' index mixes by weight"),
     ):
         with pytest.raises(ConfigError, match=what) as caught:
             load_config(DataConfig, None, [shards, *given])

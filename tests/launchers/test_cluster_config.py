@@ -56,8 +56,8 @@ def test_values_are_words_whatever_they_hold(tmp_path):
         (['partition="a\\ntouch /tmp/pwned"'], "'partition': .*one line of printable"),
         (["time=24:00:00"], "yaml took it for a number; put it in quotes"),
         (["time='a day'"], "expected minutes, HH:MM:SS or D-HH:MM:SS"),
-        (["exports.HF_TOKEN=abc"], "exports.HF_TOKEN: looks like a secret"),
-        (["exports={'A B': c}"], "'A B' is no name of a variable"),
+        (["exports.HF_TOKEN=abc"], "'exports.HF_TOKEN' looks like a secret"),
+        (["exports={'A B': c}"], "'exports.A B' is no name of a variable"),
         (["nods=2"], "did you mean 'nodes'"),
     ],
 )

@@ -6,7 +6,6 @@ import math
 import pytest
 import torch
 
-from norface.errors import ConfigError
 from norface.models.decoder import (
     BLOCKS,
     REACH,
@@ -90,7 +89,7 @@ def test_a_painter_may_stop_short_of_the_pictures_side_and_a_picture_may_not():
     values = {"encoder": encoder, "merging": {"heads": 2}}
     short = {"channels": [8, 8, 4]}
     NormalizerConfig.model_validate(values | {"decoder": {**short, "output": "target"}})
-    with pytest.raises(ConfigError, match="encoder.patch 8 needs"):
+    with pytest.raises(ValueError, match="encoder.patch' 8 needs"):
         NormalizerConfig.model_validate(values | {"decoder": short})
 
 
@@ -146,12 +145,12 @@ def test_patches_pass_from_block_to_block_smoothly(block):
 def test_fine_blocks_are_a_quarter_of_the_pixels_and_for_patches_only():
     finest, fine = (PatchDecoder(width=4, grid=2, patch=4, block=block) for block in (1, 2))
     assert finest.tell.weight.shape[2] == 6 * 16 and fine.tell.weight.shape[2] == 6 * 4
-    with pytest.raises(ValueError, match="paint: fine is for output: patches"):
+    with pytest.raises(ValueError, match="'.paint' fine is for '.output' patches"):
         DecoderConfig(paint="fine")
 
 
 def test_patches_have_no_channels_and_the_other_outputs_have():
-    with pytest.raises(ValueError, match="channels is \\[\\] for output: patches"):
+    with pytest.raises(ValueError, match="'.channels' is \\[\\] for '.output' patches"):
         DecoderConfig(output="patches")
     with pytest.raises(ValueError, match="not empty for any other"):
         DecoderConfig(channels=[])

@@ -110,5 +110,5 @@ def test_zero_experts_is_one_plain_mlp_of_an_experts_size():
 
 
 def test_more_chosen_than_there_are_is_refused_in_one_line():
-    with pytest.raises(ConfigError, match="top_k 3 is more than the 2 experts"):
+    with pytest.raises(ConfigError, match="'top_k' 3 is more than 'experts' 2"):
         load_config(MoEConfig, None, ["experts=2", "top_k=3"])

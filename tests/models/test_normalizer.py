@@ -2,7 +2,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from norface.errors import ConfigError, WeightsError
+from norface.errors import WeightsError
 from norface.models.normalizer import Normalizer, NormalizerConfig, load_generator, save_generator
 
 TINY = {
@@ -56,7 +56,7 @@ def test_every_doubling_and_both_upsamplings_reach_the_side(upsampling):
 
 
 def test_decoder_that_misses_the_side_is_refused():
-    with pytest.raises(ConfigError, match="patch 4"):
+    with pytest.raises(ValueError, match="patch' 4"):
         NormalizerConfig.model_validate(TINY | {"decoder": {"channels": [16, 8]}})
 
 

@@ -314,7 +314,7 @@ def test_wrong_values_of_an_experiment_are_told_in_a_line(workplace, tmp_path, c
     words = ["paper", "table7", "-c", str(workplace / "paper.yaml")]
     (tmp_path / "empty.yaml").write_text("name: none\n")
     for change, told in (
-        ("experiments.bp4d.cla={epoch: 9}", "experiments.bp4d: unknown key 'cla.epoch'"),
+        ("experiments.bp4d.cla={epoch: 9}", "unknown key 'experiments.bp4d.cla.epoch'"),
         ("experiments.synthetic-faces={shards: [x]}", "the paper has no 'synthetic-faces'"),
         ("experiments.bp4d.paper_sets={norfcae: [x]}", "paper_sets: no row is of 'norfcae'"),
         ("protocols=[loose]", "protocols"),

@@ -233,7 +233,7 @@ def test_the_other_tasks_train_and_predict(task, targets, make_config):
 
 
 def test_intensities_have_no_class_weights(make_config):
-    with pytest.raises(ConfigError, match="class_weights is for task au or emotion"):
+    with pytest.raises(ConfigError, match="'losses.class_weights' is for 'task' au or emotion"):
         make_config("task=intensity", "losses.class_weights=true")
 
 
@@ -273,7 +273,7 @@ def test_layers_below_learn_more_slowly(backend, make_config):
     stage.train_batch(next(iter(stage.batches(0))), 0)
     rates = {group["lr"] / group["scale"] for group in stage.optimizer.param_groups}
     assert rates == {config.optimizer.learning_rate}
-    with pytest.raises(ConfigError, match="layer_decay is for model.extractor=vit"):
+    with pytest.raises(ConfigError, match="'optimizer.layer_decay' is for 'model.extractor' vit"):
         make_config("optimizer.layer_decay=0.5")
 
 

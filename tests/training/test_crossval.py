@@ -90,7 +90,7 @@ def test_a_setting_changes_the_classifier_and_nothing_else(corpus, tmp_path):
     whole.pop("name")
     assert whole == plain
     wrong = load_config(CrossvalConfig, None, [*options, "settings.odd.cla.model.moe.expert=1"])
-    with pytest.raises(ConfigError, match="settings.odd.cla: unknown key 'model.moe.expert'; did"):
+    with pytest.raises(ConfigError, match="unknown key 'settings.odd.cla.model.moe.expert'; did"):
         list_tasks(wrong)
 
 

@@ -78,7 +78,7 @@ def test_without_weight_files_one_line_names_each_and_where_to_get_it(tmp_path, 
 )
 def test_losses_that_train_nothing_in_the_first_step_are_refused(words):
     nothing = [f"losses.{term}=null" for term in ("rec", "perc", "id", "lm", "exp", "eye")]
-    with pytest.raises(ConfigError, match="losses: no term has a weight above 0 from the first"):
+    with pytest.raises(ConfigError, match="'losses': no term has a weight above 0 from the first"):
         load_config(NorConfig, None, ["data.shards=[x]", *nothing, *words.split()])
     words = words.replace("start_step=5", "start_step=0").replace("adv=0", "adv=1")
     load_config(NorConfig, None, ["data.shards=[x]", *nothing, *words.split()])
@@ -106,7 +106,7 @@ def test_a_truth_for_the_grids_that_is_not_there_is_told_at_the_start(tmp_path, 
         ("target_pool.keys=[]", "target_pool.keys.*at least 1 item"),
         ("target_pool.subjects=[]", "target_pool.subjects.*at least 1 item"),
         ("discriminator.channels=[4, 4, 4, 4, 4, 4, 4, 4, 4]",
-         "discriminator.channels: 9 entries halve the side as often; 256 pixels take 8 at most"),
+         "'discriminator.channels': 9 entries halve the side as often; 256 pixels take 8 at most"),
     ],
 )  # fmt: skip
 def test_sizes_and_lists_that_cannot_be_are_refused_by_their_key(word, told):

@@ -59,16 +59,18 @@ def refuse(make_sweep, *overrides: str, **values) -> str:
 
 def test_a_wrong_key_or_value_is_refused_in_one_line_that_names_the_right_ones(make_sweep):
     message = refuse(make_sweep, "space.cla.model.moe.expert.choice=[1]")
-    assert "space.cla.model.moe.expert: unknown key" in message
+    assert "unknown key 'space.cla.model.moe.expert'" in message
     assert "did you mean 'experts'" in message
     message = refuse(make_sweep, space={RATE: {"uniform": [-1, 1]}})
-    assert "space.cla.optimizer.learning_rate" in message and "greater than 0" in message
-    assert "'cla.task'" in refuse(make_sweep, space={"cla.task": ["au", "smell"]})
+    assert message.count("cla.optimizer.learning_rate") == 1 and "greater than 0" in message
+    assert "'space.cla.task': found 'smell'" in refuse(
+        make_sweep, space={"cla.task": ["au", "smell"]}
+    )
     assert "budgets" in refuse(make_sweep, "budgets.trials=3")
     assert "loguniform needs a low end above 0" in refuse(
         make_sweep, space={RATE: {"loguniform": [0, 1]}}
     )
-    assert "budget.trials must be set" in refuse(make_sweep, budget={})
+    assert "'budget.trials' must be set" in refuse(make_sweep, budget={})
     assert "write choice instead of grid" in refuse(
         make_sweep, "search=tpe", space={EXPERTS: {"grid": [1, 2]}}
     )

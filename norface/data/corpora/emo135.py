@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import field_validator, model_validator
 
-from norface.config import Config, load_config
+from norface.config import Config, Misfit, load_config
 from norface.data.corpora.base import CorpusReader
 from norface.data.corpora.folder import SUFFIXES, wrong_cells
 from norface.data.corpora.naming import key_part, path_part
@@ -82,7 +82,7 @@ class Emo135Description(Config):
     @model_validator(mode="after")
     def _one_layout(self) -> Emo135Description:
         if (self.glob is None) == (self.table is None):
-            raise ValueError("set one of glob (pictures in folders of classes) and table")
+            raise Misfit("set one of '.glob' (pictures in folders of classes) and '.table'")
         return self
 
 

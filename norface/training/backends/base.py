@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from norface.config import Config
-from norface.errors import ConfigError
+from norface.config import Config, Misfit
 
 if TYPE_CHECKING:
     import torch
@@ -46,16 +45,13 @@ class BackendConfig(Config):
         deepspeed = self.kind == "deepspeed"
         if not deepspeed and (self.zero_stage is not None or self.deepspeed is not None):
             name = "zero_stage" if self.zero_stage is not None else "deepspeed"
-            raise ConfigError(f"backend.{name}: only for backend.kind=deepspeed")
+            raise Misfit(f"'.{name}': only for '.kind' deepspeed")
         if deepspeed and self.static_graph:
-            raise ConfigError(
-                "backend.static_graph: a promise to DistributedDataParallel; only for"
-                " backend.kind=accelerate"
+            raise Misfit(
+                "'.static_graph': a promise to DistributedDataParallel; only for '.kind' accelerate"
             )
         if self.weights == "bf16" and not (deepspeed and self.precision == "bf16"):
-            raise ConfigError(
-                "backend.weights: bf16 only with backend.kind=deepspeed and backend.precision=bf16"
-            )
+            raise Misfit("'.weights': bf16 only with '.kind' deepspeed and '.precision' bf16")
         return self
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from norface.config import Config
+from norface.config import Config, Misfit
 from norface.data.augment import AugmentConfig
 from norface.data.fold_choice import FoldChoice
 from norface.data.labels import ACTION_UNITS, DETECTION_UNITS, EMOTIONS, INTENSITY_UNITS, unit_name
@@ -118,9 +118,9 @@ class ClaConfig(StageConfig):
     @model_validator(mode="after")
     def _check_settings(self) -> ClaConfig:
         if self.optimizer.layer_decay < 1 and self.model.extractor != "vit":
-            raise ValueError("optimizer.layer_decay is for model.extractor=vit; set it to 1")
+            raise Misfit("'.optimizer.layer_decay' is for '.model.extractor' vit; set it to 1")
         if self.losses.class_weights and self.task == "intensity":
-            raise ValueError("losses.class_weights is for task au or emotion; set it to false")
+            raise Misfit("'.losses.class_weights' is for '.task' au or emotion; set it to false")
         return self
 
     def describe_run(self) -> dict[str, Any]:

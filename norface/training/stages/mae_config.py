@@ -7,11 +7,10 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from norface.config import Config
+from norface.config import Config, Misfit
 from norface.data.augment import AugmentConfig
 from norface.data.loader import DataConfig
 from norface.data.provenance import describe_data, list_datasets
-from norface.errors import ConfigError
 from norface.models.mae import MaskedAutoencoderConfig
 from norface.training.schedule import Beta, ScheduleConfig
 from norface.training.stage import StageConfig
@@ -64,8 +63,9 @@ class MaeConfig(StageConfig):
     @model_validator(mode="after")
     def _check_reader(self) -> MaeConfig:
         if self.data.reader != "index":
-            raise ConfigError(
-                f"data.reader: found '{self.data.reader}'; stage mae reads by index (random access)"
+            raise Misfit(
+                f"'.data.reader': found '{self.data.reader}'; stage mae reads by index (random"
+                " access)"
             )
         return self
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from norface.config import Config
+from norface.config import Config, Misfit
 from norface.critics.base import CriticsConfig
 from norface.data.fold_choice import FoldChoice
 from norface.data.loader import DataConfig
@@ -47,7 +47,7 @@ class TargetPool(Config):
     def _check_choice(self) -> TargetPool:
         chosen = [self.persons, self.subjects, self.keys]
         if sum(choice is not None for choice in chosen) != 1:
-            raise ConfigError("target_pool: set exactly one of persons, subjects, keys")
+            raise Misfit("set exactly one of '.persons', '.subjects' and '.keys'")
         return self
 
     def select(self, index: ShardIndex, seed: int) -> ShardIndex:
@@ -180,26 +180,27 @@ class NorConfig(StageConfig):
     @model_validator(mode="after")
     def _check_pairs(self) -> NorConfig:
         if self.self_pair + self.clip_pair > 1:
-            raise ConfigError(
-                f"self_pair {self.self_pair} + clip_pair {self.clip_pair} is more than 1"
+            raise Misfit(
+                f"'.self_pair' {self.self_pair} + '.clip_pair' {self.clip_pair} is more than 1"
             )
         waits = {"adv"} if self.adversarial_start_step else set()
         if not set(self.losses.trained) - waits:
-            raise ConfigError(
-                "losses: no term has a weight above 0 from the first step on (adv has none before"
-                f" adversarial_start_step, {self.adversarial_start_step}); give one"
+            raise Misfit(
+                "'.losses': no term has a weight above 0 from the first step on (adv has none"
+                f" before '.adversarial_start_step', {self.adversarial_start_step}); give one"
             )
         halvings, side = len(self.discriminator.channels), self.normalizer.side
         if side < 2**halvings:
-            raise ConfigError(
-                f"discriminator.channels: {halvings} entries halve the side as often; {side} pixels"
-                f" take {side.bit_length() - 1} at most"
+            raise Misfit(
+                f"'.discriminator.channels': {halvings} entries halve the side as often; {side}"
+                f" pixels take {side.bit_length() - 1} at most"
             )
         encoder = self.normalizer.encoder
         tells = isinstance(encoder, ReaderEncoderConfig) and encoder.original == "intensity"
         if self.intensity_noise and not tells:
-            raise ConfigError(
-                "intensity_noise: only for normalizer.encoder.kind=reader with original=intensity"
+            raise Misfit(
+                "'.intensity_noise': only for '.normalizer.encoder.kind' reader with"
+                " '.normalizer.encoder.original' intensity"
             )
         return self
 
