@@ -12,7 +12,7 @@ from runs import assert_same_run, final_weights, metric_lines
 
 from norface.config import load_config
 from norface.data.shards import ShardIndex
-from norface.errors import ConfigError, WeightsError
+from norface.errors import CheckpointError, ConfigError, WeightsError
 from norface.models.encoder_files import read_checkpoint
 from norface.models.vit import FaceEncoder
 from norface.models.weights import load_encoder_weights
@@ -75,6 +75,22 @@ def test_a_resumed_run_ends_in_the_bits_of_one_that_was_not_stopped(shards, tmp_
     (folder / "run.json").write_text(json.dumps(facts | {"status": "failed"}))
     run_stage(MaeStage, stopped)
     assert_same_run(stopped, whole)
+
+
+def test_a_run_does_not_go_on_with_shards_that_were_written_again(tmp_path):
+    other = write_corpus(tmp_path / "shards", subjects=6, frames=8)
+    run_stage(MaeStage, make_config(other, tmp_path, "trainer.images=16"))
+    shutil.rmtree(other)
+    write_corpus(other, subjects=6, frames=8, noise=10)
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    with pytest.raises(CheckpointError, match=f"other data: the index of {other} was") as caught:
+        run_stage(MaeStage, make_config(other, tmp_path))
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
+    # What they were is gone on with.
+    shutil.rmtree(other)
+    write_corpus(other, subjects=6, frames=8)
+    assert run_stage(MaeStage, make_config(other, tmp_path, "trainer.images=24"))
 
 
 def test_two_ranks_train_what_one_rank_trains(shards, tmp_path):
