@@ -44,8 +44,6 @@ READER, NORMALIZER = "critic/reader-large.yaml", "nor/synthetic-128.yaml"
 SIDE = 128
 FIRST_TARGET = 160
 "The target's person comes after those that F_nor is trained on, in the same pool."
-CLIP = 1600
-"Pictures of the target; the config names one of them."
 FIRST_FOLD = 1000
 "The people who are measured: not those of `norface quickstart`."
 
@@ -57,8 +55,14 @@ def main() -> int:
     parser.add_argument("--critic-subjects", type=int, default=40_000, help="that the reader sees")
     parser.add_argument("--reader-images", type=int, help="that it is trained on (config's)")
     parser.add_argument("--images", type=int, help="that F_nor is trained on (config's)")
+    parser.add_argument(
+        "--normalizer-subjects", type=int, default=FIRST_TARGET, help="that F_nor is trained on"
+    )
+    parser.add_argument("--clip", type=int, default=1600, help="pictures of the target")
+    parser.add_argument("--target", metavar="KEY", help="which of them is the target (config's)")
     parser.add_argument("--subjects", type=int, default=36, help="people who are measured")
     parser.add_argument("--frames", type=int, default=24, help="pictures of each")
+    parser.add_argument("--renders", type=int, default=600, help="that judge the action units")
     parser.add_argument("--ranks", type=int, default=os.cpu_count() or 1, help="of the reader")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
@@ -67,14 +71,15 @@ def main() -> int:
 
     with took("render"):
         render("data/critics", "critics", args.critic_subjects, 3, side=64)
-        render("shards-128/normalizer", "normalizer", FIRST_TARGET, 24)
-        render("shards-128/target", "normalizer", 1, CLIP, FIRST_TARGET, clip=CLIP)
+        render("shards-128/normalizer", "normalizer", args.normalizer_subjects, 24)
+        render("shards-128/target", "normalizer", 1, args.clip, FIRST_TARGET, clip=args.clip)
         folds = render("shards-128/folds", "folds", args.subjects, args.frames, FIRST_FOLD)
     with took("reader"):
-        train("critic", READER, args.ranks, args.reader_images)
+        train("critic", READER, args.ranks, images(args.reader_images))
     with took("F_nor"):
-        train("nor", NORMALIZER, 1, args.images)
-    config = load_config(NorConfig, PROJECT / "configs" / NORMALIZER)
+        aim = [f"target_pool.keys=[{args.target}]"] if args.target else []
+        train("nor", NORMALIZER, 1, [*images(args.images), *aim])
+    config = load_config(NorConfig, PROJECT / "configs" / NORMALIZER, aim)
     assert config.target_pool is not None and config.target_pool.keys is not None
     key, target = config.target_pool.keys[0], Path("shards-128/target")
     generator = Path("runs") / config.name / "generator.safetensors"
@@ -86,7 +91,7 @@ def main() -> int:
             folds, key, Path("normalized"), target_shards=target, workers=os.cpu_count() or 1
         )
         sets = [ShardIndex.open(one) for one in (folds, normalized, truth, target)]
-        figures, faces = measure_normalization(*sets, key, renders=600, seed=0)
+        figures, faces = measure_normalization(*sets, key, renders=args.renders, seed=0)
     figures["au_r_reader"] = round(read_originals(faces, Path(str(config.encoder_weights))), 4)
     write_png(Path("faces.png"), draw_faces(faces))
     Path("figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
@@ -127,12 +132,16 @@ def render(
     )  # fmt: skip
 
 
-def train(stage: str, config: str, ranks: int, images: int | None) -> None:
-    """`norface train STAGE -c CONFIG` on so many ranks of one machine."""
+def images(count: int | None) -> list[str]:
+    """The length of a training as key=value, where it is not the config's."""
+    return [] if count is None else [f"trainer.images={count}"]
+
+
+def train(stage: str, config: str, ranks: int, changes: list[str]) -> None:
+    """`norface train STAGE -c CONFIG key=value ...` on so many ranks of one machine."""
     command = [sys.executable, "-m", "launchers.local", "--ranks", str(ranks), "--"]
     command += ["train", stage, "-c", str(PROJECT / "configs" / config), "backend.device=cpu"]
-    if images is not None:
-        command.append(f"trainer.images={images}")
+    command += changes
     threads = max((os.cpu_count() or 1) // ranks, 1)
     environment = {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": str(threads), **os.environ}
     subprocess.run(command, check=True, env=environment)

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from norface.data.indexing import hand_on_marker
 from norface.data.normalized import NormalizedSet, claim_set
 from norface.data.parts import parse_part
 from norface.data.records import FaceRecord
@@ -139,6 +140,7 @@ def run_plan(plan: Plan, *, batch: int) -> None:
                         file.write(dataclasses.replace(record, image=encode_jpeg(pixels)))
                     progress.advance(len(records))
     if all((plan.folder / shard).is_file() for shard in rows):
+        hand_on_marker(plan.index.folders, plan.folder)
         write_index(plan.folder)
 
 

@@ -6,8 +6,10 @@ import torch
 from disks import remount, small_disk
 
 from norface.cli.main import main
+from norface.data.indexing import find_rehearsal
 from norface.data.normalized import NormalizedSet, read_set, write_set
 from norface.data.records import FaceRecord
+from norface.data.rehearsal import Rehearsal, write_marker
 from norface.data.shards import ShardIndex, ShardWriter
 from norface.errors import ConfigError, CorpusError
 from norface.files import file_sha256
@@ -58,6 +60,13 @@ def test_set_has_the_keys_labels_and_shard_numbers_of_its_source(source, generat
     card = read_set(folder)
     assert (card.target, card.generator, card.source) == (TARGET, digest, before.digest)
     assert card.trained_on == [("synthetic", "S9000")]
+
+
+def test_a_set_of_a_rehearsal_is_one_too(source, generator, tmp_path):
+    rehearsal = Rehearsal(layout="disfa", renderer=4)
+    write_marker(source, rehearsal)
+    folder = normalize_shards(generator, source, tmp_path / "out", target_key=TARGET)
+    assert find_rehearsal(folder) == rehearsal
 
 
 def test_a_disk_that_fills_up_leaves_nothing_half_and_a_rerun_ends_well(

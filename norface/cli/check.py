@@ -4,7 +4,8 @@
 what is damaged. `norface check CORPUS ROOT` reads a corpus in its official layout: counts against
 the published ones, pictures that are missing (with --decode: damaged or there twice), rows that
 cannot be used. Both give label rates of all samples and of each part: the test parts of the
-committed folds and subjects that are in none, or the corpus's own train and test parts.
+committed folds and subjects that are in none, or the corpus's own train and test parts. Both say
+where the faces are a rehearsal's (`norface synth --layout`), not the corpus's.
 
 Ends with 0 for what is sound and with 1 when anything is damaged, missing or there twice by key.
 
@@ -102,6 +103,7 @@ def run_shards(arguments: argparse.Namespace) -> int:
 def format_shards(report: ShardReport, most: int = 20) -> str:
     """The findings as a table for a person; at most `most` problems are listed."""
     from norface.data.label_counts import format_parts, format_rates
+    from norface.data.rehearsal import SAID
 
     subjects = ", ".join(f"{count} of {corpus}" for corpus, count in report.subjects.items())
     lines = [
@@ -113,6 +115,8 @@ def format_shards(report: ShardReport, most: int = 20) -> str:
             for low, high in [report.samples_per_subject or (0, 0)]
         ),
     ]
+    if report.rehearsal:
+        lines.insert(1, SAID)
     if report.splits:
         text = ", ".join(f"{name} {count}" for name, count in report.splits.items())
         lines.append(f"splits: {text}")

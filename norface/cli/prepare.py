@@ -110,6 +110,7 @@ def run(args: argparse.Namespace) -> int | None:
     from norface.data.listing import refuse_inside
     from norface.data.parts import parse_part
     from norface.data.preparation import PreparationConfig, make_plan, prepare_shards
+    from norface.data.rehearsal import SAID, read_marker
     from norface.errors import ConfigError
 
     if args.workers < 1:
@@ -125,7 +126,8 @@ def run(args: argparse.Namespace) -> int | None:
     reader = open_corpus(args.corpus, args.root, args.options)
     refuse_inside(args.out, args.root)
     choice = choose_detector(args.detector, args.weights)
-    plan = make_plan(reader.read(), config, choice)
+    rehearsal = read_marker(args.root)
+    plan = make_plan(reader.read(), config, choice, rehearsal)
     problems = reader.problems
     for problem in problems[:MOST_PROBLEMS]:
         print(f"not used: {problem.place}: {problem.what}", file=sys.stderr)
@@ -138,6 +140,8 @@ def run(args: argparse.Namespace) -> int | None:
         f" detector: {choice.name}, {choice.weights}",
         file=sys.stderr,
     )
+    if rehearsal is not None:
+        print(f"{args.root}: {SAID}; the shards will say so", file=sys.stderr)
     if args.dry_run:
         return 0
     summary = prepare_shards(

@@ -12,6 +12,7 @@ from pydantic import Field
 from norface.config import Config
 from norface.data.indexing import (
     build_table,
+    find_rehearsal,
     join_tables,
     list_shards,
     read_index,
@@ -45,6 +46,8 @@ class ShardReport(Config):
     """All that `norface check` finds; `problems` is empty for sound shards."""
 
     folder: str
+    rehearsal: bool = False
+    "Whether these are synthetic faces under a corpus's name (`norface synth --layout`)."
     side: int | None = Field(None)
     "Side of the pictures in pixels; null when no picture could be read."
     shards: int
@@ -110,6 +113,7 @@ def check_shards(
     subjects, samples_per_subject = count_subjects(frame)
     return ShardReport(
         folder=str(folder),
+        rehearsal=find_rehearsal(folder) is not None,
         side=side,
         shards=len(paths),
         subjects=subjects,

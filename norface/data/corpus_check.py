@@ -20,6 +20,7 @@ from norface.data.indexing import build_table, join_tables, to_frame
 from norface.data.label_counts import count_labels, count_parts, count_splits
 from norface.data.pictures import cut_pieces, picture_place, read_picture
 from norface.data.records import FaceRecord, StoredPicture
+from norface.data.rehearsal import read_marker
 from norface.data.tars import Member
 from norface.errors import CorpusError
 
@@ -60,6 +61,7 @@ def check_corpus(
     return CorpusReport(
         corpus=reader.name,
         root=str(reader.root),
+        rehearsal=read_marker(reader.root) is not None,
         decoded=decode,
         published=compare_published(reader, frame),
         splits=count_splits(frame),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from norface.config import Config
 from norface.data.label_counts import Labels, Parts, format_parts, format_rates
+from norface.data.rehearsal import SAID
 
 
 class Count(Config):
@@ -32,6 +33,8 @@ class CorpusReport(Config):
 
     corpus: str
     root: str
+    rehearsal: bool = False
+    "Whether the folder holds synthetic faces (`norface synth --layout`)."
     decoded: bool
     "Whether pictures were decoded; else only their files were looked for."
     published: list[Count] = []
@@ -61,6 +64,8 @@ def format_report(report: CorpusReport, most: int = 20) -> str:
         f"{report.corpus} in {report.root}: {everything.samples} samples of {everything.subjects}"
         f" subjects; pictures were {'decoded' if report.decoded else 'looked for, not decoded'}"
     ]
+    if report.rehearsal:
+        lines.append(SAID)
     lines += [f"{one.what}: {_compare(one)}" for one in report.published]
     lines += [f"left out by rule: {count} {rule}" for rule, count in report.left_out.items()]
     named = {name: number for name, number in report.splits.items() if name != "(none)"}

@@ -10,6 +10,7 @@ does), so a fold here is called "test=part3". Membership is committed json (fold
 from __future__ import annotations
 
 import dataclasses
+import heapq
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 from norface.data.fold_lists import ROLES, name_persons, read_fold_list, refuse_overlap
 from norface.data.shards import Person
 from norface.errors import CorpusError
-from norface.training.seeding import sample_rng
+from norface.training.seeding import sample_key, sample_rng
 
 SAME_PEOPLE: tuple[tuple[str, str], ...] = (("disfa", "disfaplus"),)
 """Corpora whose subjects of one name are one human being: the nine of DISFA+ are all in DISFA
@@ -180,6 +181,15 @@ def carve(
         [person for i, person in enumerate(ordered) if i not in chosen],
         [person for i, person in enumerate(ordered) if i in chosen],
     )
+
+
+def draw_held_out(persons: Iterable[Person], count: int, *, seed: int) -> list[Person]:
+    """`count` persons, sorted, drawn from all corpora, each by its share of persons.
+
+    A person's turn is keyed by seed and name, and hangs on nobody else's.
+    """
+    turn = lambda person: sample_key(seed, 0, 0, f"held out {person[0]} {person[1]}")
+    return sorted(heapq.nsmallest(count, set(persons), key=turn))
 
 
 def class_weights(labels: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from norface.data.listing import unreadable
+from norface.data.rehearsal import Rehearsal, read_marker, write_marker
 from norface.data.tars import Member, scan_shard, unwritable
 from norface.errors import CorpusError
 from norface.images import decode_jpeg
@@ -71,7 +72,10 @@ def save_index(folder: Path, tables: dict[str, pa.Table], side: int) -> None:
     temporary = folder / f"{INDEX_NAME}.{os.getpid()}.tmp"
     try:
         sizes = {name: (folder / name).stat().st_size for name in sorted(tables)}
-        metadata = {b"norface": json.dumps({"side": side, "shards": sizes}).encode()}
+        about: dict[str, Any] = {"side": side, "shards": sizes}
+        if (rehearsal := find_rehearsal(folder)) is not None:
+            about["rehearsal"] = rehearsal.model_dump()
+        metadata = {b"norface": json.dumps(about).encode()}
         pq.write_table(table.replace_schema_metadata(metadata), temporary)
         os.replace(temporary, folder / INDEX_NAME)
     except OSError as error:
@@ -148,6 +152,25 @@ def read_index(folder: Path) -> tuple[pa.Table, dict[str, Any]]:
         raise CorpusError(f"{path}: lacks the columns {', '.join(missing)}")
     refuse_rows(path, table, sizes)
     return table.replace_schema_metadata(None), {"side": side, "shards": sizes}
+
+
+def find_rehearsal(folder: Path) -> Rehearsal | None:
+    """What a folder of shards is a rehearsal of, by its marker or its index; None = it is none.
+
+    A damaged index says nothing here: whoever reads it does. Raises CorpusError for a marker.
+    """
+    if (found := read_marker(folder)) is not None:
+        return found
+    try:
+        metadata = pq.read_schema(folder / INDEX_NAME).metadata or {}
+        return Rehearsal.model_validate(json.loads(metadata[b"norface"])["rehearsal"])
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+        return None
+
+
+def hand_on_marker(sources: Iterable[Path], folder: Path) -> None:
+    """Mark a folder of shards as a rehearsal where one of those that it is made from is one."""
+    write_marker(folder, next(filter(None, map(find_rehearsal, sources)), None))
 
 
 def refuse_rows(path: Path, table: pa.Table, sizes: dict[str, Any]) -> None:

@@ -32,6 +32,7 @@ from norface.data.detection import DetectorChoice
 from norface.data.indexing import INDEX_NAME, build_table, list_shards, save_index
 from norface.data.pictures import picture_place
 from norface.data.records import FaceRecord
+from norface.data.rehearsal import Rehearsal, write_marker
 from norface.data.shards import ShardIndex
 from norface.data.tars import ShardFile
 from norface.errors import CorpusError
@@ -57,6 +58,8 @@ class Plan(Config):
     subjects: int
     keys: str
     "sha256 of all keys in their order."
+    rehearsal: Rehearsal | None = None
+    "What the photographs rehearse, where they are synthetic faces in a corpus's layout."
 
     @property
     def blocks(self) -> int:
@@ -88,7 +91,10 @@ class KeyDigest:
 
 
 def make_plan(
-    records: Iterable[FaceRecord], config: PreparationConfig, choice: DetectorChoice
+    records: Iterable[FaceRecord],
+    config: PreparationConfig,
+    choice: DetectorChoice,
+    rehearsal: Rehearsal | None = None,
 ) -> Plan:
     """Pass over the records once, without keeping them."""
     keys = KeyDigest()
@@ -97,7 +103,7 @@ def make_plan(
         weights = hashlib.file_digest(file, "sha256").hexdigest()[:12]
     return Plan(
         config=config, detector=choice.name, weights=weights,
-        samples=keys.count, subjects=len(people), keys=keys.hexdigest(),
+        samples=keys.count, subjects=len(people), keys=keys.hexdigest(), rehearsal=rehearsal,
     )  # fmt: skip
 
 
@@ -146,6 +152,7 @@ class PreparedFolder:
         if not self.finished and not begun.is_file():
             with writing(begun):
                 self.state.mkdir(parents=True, exist_ok=True)
+                write_marker(self.folder, self.plan.rehearsal)
                 self._write(begun, lambda path: path.write_text(self.plan.model_dump_json()))
 
     def _compare(self, card: Path) -> None:
@@ -157,7 +164,11 @@ class PreparedFolder:
             return
         old, new = ({**p.model_dump(), **p.config.model_dump()} for p in (there, self.plan))
         names = [name for name in new if name != "config" and old[name] != new[name]]
-        said = {"keys": "other photographs", "weights": "another file of the detector"}
+        said = {
+            "keys": "other photographs",
+            "weights": "another file of the detector",
+            "rehearsal": "the faces of a rehearsal" if there.rehearsal else "no rehearsal's faces",
+        }
         what = said.get(names[0], f"{names[0]} {old[names[0]]}, not {new[names[0]]}")
         already = "already holds finished shards" if self.finished else "was begun"
         raise CorpusError(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from norface.data.indexing import INDEX_NAME
+from norface.data.indexing import INDEX_NAME, find_rehearsal
 from norface.data.normalized import SET_NAME, read_set
 from norface.data.remote import ShardPlace, local_folder
 
@@ -22,6 +22,7 @@ def list_datasets(
     """One entry a folder of shards: {"name", "corpora", "digest", "source", "context", "pictures",
     "persons", "target" and "generator" (of a normalized set)}. Raises CorpusError, ConfigError.
 
+    The faces of a rehearsal are of `disfa-rehearsal`, in MLflow an experiment of its own.
     `digest` is the beginning of the sha256 of the index, which changes whenever the folder does.
     """
     found = []
@@ -32,6 +33,8 @@ def list_datasets(
             continue
         table = pq.read_table(index, columns=["corpus", "subject"])
         corpora = sorted({str(name) for name in table["corpus"].unique().to_pylist()})
+        if find_rehearsal(index.parent) is not None:
+            corpora = [f"{name}-rehearsal" for name in corpora]
         persons = len(table.group_by(["corpus", "subject"]).aggregate([]))
         entry = {
             "name": "+".join(corpora),

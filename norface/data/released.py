@@ -28,14 +28,14 @@ from pydantic import Field
 
 from norface.config import Config
 from norface.data.corpora.folder import is_photograph
-from norface.data.indexing import INDEX_NAME
+from norface.data.indexing import INDEX_NAME, hand_on_marker
 from norface.data.listing import refuse_inside, walk_files
 from norface.data.matching import RULES, KeyFinder
 from norface.data.normalized import RELEASED, NormalizedSet, claim_set
 from norface.data.shards import ShardFile, ShardIndex, ShardWriter, write_index
 from norface.data.tars import scan_shard
 from norface.errors import ConfigError, CorpusError
-from norface.files import write_aside
+from norface.files import make_folder, write_aside
 from norface.images import decode_photo, encode_jpeg, resize_pixels
 from norface.progress import track
 
@@ -161,6 +161,7 @@ def write_release(plan: ReleasePlan, out: str | Path) -> ReleaseSummary:
     if not written:
         path, reason = next(iter(unusable.items()))
         raise CorpusError(f"{path}: {reason}; no picture below {plan.root} could be used")
+    hand_on_marker(index.folders, folder)
     write_index(folder)
     missing = [key for key in plan.index.table["key"] if key not in written]
     bad = {**plan.unmatched, **unusable}
@@ -247,6 +248,8 @@ def write_originals(index: ShardIndex, folder: Path) -> ShardIndex:
     if not len(index):
         raise CorpusError(f"{folder}: no original has a picture that can be read")
     if not (folder / INDEX_NAME).is_file():
+        make_folder(folder)
+        hand_on_marker(index.folders, folder)
         with ShardWriter(folder, side=index.side, resume=True) as writer:
             for row in range(writer.done, len(index)):
                 writer.write(index.read_record(row))

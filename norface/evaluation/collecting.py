@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from norface.data.indexing import find_rehearsal
+from norface.data.rehearsal import SAID
 from norface.evaluation.confusion import draw_confusions
 from norface.evaluation.crossval_config import CrossvalConfig, FoldTask, list_folds
 from norface.evaluation.predictions import read_predictions, require_keys
@@ -63,12 +65,17 @@ def collect(config: CrossvalConfig) -> dict[str, Any]:
 
     Returns its contents, or {"missing": [folds]}.
     """
+    from norface.training.stages.cla_folds import open_index
+
     tables, seconds, missing = read_folds(config)
     if missing:
         return {"missing": missing}
     result = summarize_settings(tables, config.cla.task)
     result["seconds"] = {name: sum(each) / len(each) for name, each in seconds.items()}
     result["subjects"] = list_subjects(next(iter(tables.values())))
+    folders = open_index(config.cla.data).folders
+    if rehearsals := [str(one) for one in folders if find_rehearsal(one) is not None]:
+        result["rehearsals"] = rehearsals
     with replacing(config.folder / RESULT_FILE) as aside:
         aside.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result
@@ -165,7 +172,13 @@ def describe_result(result: Mapping[str, Any]) -> str:
         cells = [percent(summary["folds"][fold]["mean"]) for fold in folds]
         low, value, high = (percent(summary["mean"][part]) for part in ("low", "value", "high"))
         lines.append(f"| {name} | {' | '.join(cells)} | {value} | {low} to {high} |")
-    return "\n".join(lines)
+    return "\n".join([*tell_rehearsals(result), *lines])
+
+
+def tell_rehearsals(result: Mapping[str, Any]) -> list[str]:
+    """A line for each folder of shards that is a rehearsal, and an empty one behind them."""
+    lines = [f"{folder}: {SAID}" for folder in result.get("rehearsals", [])]
+    return [*lines, ""] if lines else []
 
 
 def format_result(result: Mapping[str, Any]) -> str:
@@ -174,7 +187,8 @@ def format_result(result: Mapping[str, Any]) -> str:
         return f"part {result['part']}: {', '.join(result['trained']) or 'nothing to train'}"
     if "missing" in result:
         return f"{len(result['missing'])} folds are not trained yet, first {result['missing'][0]}"
-    parts = [format_summary(name, summary) for name, summary in result["settings"].items()]
+    parts = ["\n".join(told)] if (told := tell_rehearsals(result)[:-1]) else []
+    parts += [format_summary(name, summary) for name, summary in result["settings"].items()]
     if result["differences"]:
         rows = [["difference", result["metric"] + " in points", "95 % interval"]]
         for name, found in result["differences"].items():

@@ -5,8 +5,10 @@ check_corpora(config, "bp4d", place)      # CorpusError where its shards are of 
 
 from __future__ import annotations
 
+from norface.data.indexing import find_rehearsal
+from norface.data.rehearsal import SAID
 from norface.data.shards import ShardIndex
-from norface.errors import ConfigError
+from norface.errors import ConfigError, CorpusError
 from norface.evaluation.corpus_folds import CORPORA
 from norface.paper.config import ExperimentPlace, PaperConfig
 from norface.paper.settings import read_classifier
@@ -25,10 +27,17 @@ def corpora_of(experiment: str) -> list[str]:
 def check_corpora(config: PaperConfig, experiment: str, place: ExperimentPlace) -> None:
     """Look whether an experiment's shards, and the way it goes across corpora, are its name's.
 
-    Raises CorpusError for shards of other corpora, ConfigError for another way.
+    Raises CorpusError for shards of other corpora or of a rehearsal, ConfigError for another way.
     """
     corpora = corpora_of(experiment)
-    require_corpora(ShardIndex.open(place.shards), corpora, f"experiments.{experiment}.shards")
+    index, where = ShardIndex.open(place.shards), f"experiments.{experiment}.shards"
+    require_corpora(index, corpora, where)
+    for folder in index.folders:
+        if find_rehearsal(folder) is not None:
+            raise CorpusError(
+                f"{where}: {folder} holds {SAID}; give the corpus's own shards (norface crossval"
+                " takes these, and says what they are)"
+            )
     if len(corpora) == 1:
         return
     data = read_classifier(config, experiment, place)["data"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from norface.errors import ConfigError, CorpusError
@@ -19,13 +19,19 @@ CARD_NAME = "corpus.json"
 "What a folder of synthetic shards holds; written by `norface synth`."
 
 
-def renderer_of(folders: Iterable[Path]) -> int | None:
+def renderer_of(folders: Sequence[Path]) -> int | None:
     """Version that folders of shards were drawn with; None where no folder says.
 
     Cards from before there were versions count as 1. Raises CorpusError for folders of several
     versions, and for a card that cannot be read.
     """
+    # Heavy, and most who import this module want the number alone.
+    from norface.data.indexing import find_rehearsal
+
     found = {}
+    for folder in folders:
+        if (rehearsal := find_rehearsal(folder)) is not None:
+            found[rehearsal.renderer] = folder
     for path in (folder / CARD_NAME for folder in folders):
         if path.is_file():
             try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -161,6 +162,7 @@ def run_on_main(
 
     def open_it() -> None:
         about = config.describe_run()
+        check_data(folder, about.get("datasets", []))
         about["tags"] = {**about.get("tags", {}), **tags}
         opened.append(
             open_run(
@@ -213,6 +215,20 @@ def check_folder(folder: Path, config: StageConfig) -> bool:
             )
     same_length = before.get("trainer.images") == now["trainer.images"]
     return same_length and read_facts(folder).get("status") == "finished"
+
+
+def check_data(folder: Path, datasets: Sequence[Mapping[str, Any]]) -> None:
+    """Raise CheckpointError where a run would go on with shards or sets that were written again at
+    the same path since its last start."""
+    if not has_saved(folder):
+        return
+    before = {one["source"]: one["digest"] for one in read_facts(folder).get("datasets", [])}
+    for one in datasets:
+        if (digest := before.get(one["source"], one["digest"])) != one["digest"]:
+            raise CheckpointError(
+                f"{folder} was trained on other data: the index of {one['source']} was {digest}, is"
+                f" {one['digest']} now; choose another name= or put the former shards there"
+            )
 
 
 def is_failed_start(folder: Path) -> bool:

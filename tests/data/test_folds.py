@@ -1,11 +1,19 @@
 import json
 import logging
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from norface.data.fold_lists import FOLDS, read_fold_list
-from norface.data.folds import Fold, class_weights, find_same_people, load_folds, make_folds
+from norface.data.folds import (
+    Fold,
+    class_weights,
+    draw_held_out,
+    find_same_people,
+    load_folds,
+    make_folds,
+)
 from norface.errors import CorpusError
 
 BP4D = [("bp4d", f"F{n:03d}") for n in range(1, 24)] + [("bp4d", f"M{n:03d}") for n in range(1, 19)]
@@ -219,6 +227,19 @@ def test_a_wrong_name_or_file_gets_the_right_ones(tmp_path):
     (tmp_path / "x.json").write_text("[]")
     with pytest.raises(CorpusError, match="x.json': expected json of the form"):
         load_folds(tmp_path / "x.json", BP4D)
+
+
+def test_held_out_persons_are_of_every_corpus_and_stay_when_others_go():
+    corpora = {"celeba": 300, "emo135": 100, "webface": 200}
+    everybody = [one for name, count in corpora.items() for one in persons(count, name)]
+    drawn = draw_held_out(everybody, 60, seed=0)
+    counts = Counter(corpus for corpus, _ in drawn)
+    assert all(counts[name] == pytest.approx(count / 10, abs=8) for name, count in corpora.items())
+    assert drawn == sorted(drawn) == draw_held_out(everybody[::-1], 60, seed=0)
+    assert drawn != draw_held_out(everybody, 60, seed=1)
+    # One who is gone leaves the place to one other.
+    left = draw_held_out([one for one in everybody if one != drawn[0]], 60, seed=0)
+    assert len(set(drawn) & set(left)) == 59
 
 
 def test_class_weights_of_worked_rates():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from small_cla import CLASSIFIER
 
 from norface.cli.main import main
 from norface.config import load_config
+from norface.data.rehearsal import SAID, Rehearsal, write_marker
 from norface.evaluation.crossval_config import CrossvalConfig
 from norface.paper.compare import known_experiments
 from norface.paper.corpora import corpora_of
+from norface.tracking import read_facts
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))
 from marked_faces import write_corpus
@@ -55,6 +58,22 @@ def test_a_table_refuses_the_shards_of_another_corpus(workplace, capsys, what):
     assert f"experiments.bp4d.shards: {workplace / 'disfa'}: found faces of disfa" in error
     assert "expected bp4d; give the shards of that" in error
     assert not (workplace / "runs/paper/bp4d").exists()
+
+
+def test_a_rehearsal_fills_no_table_and_a_cross_validation_says_what_it_is(workplace, capsys):
+    shards = write_corpus(workplace / "rehearsal", corpus="disfa", subjects=6, frames=4)
+    write_marker(shards, Rehearsal(layout="disfa", renderer=4))
+    place = f"{{shards: [{shards}], config: {workplace / 'cla.yaml'}}}"
+    words = ["paper", "table7", "-c", str(workplace / "paper.yaml"), f"experiments.disfa={place}"]
+    error = refuse(words, capsys)
+    assert f"experiments.disfa.shards: {shards} holds {SAID}; give the corpus's own" in error
+    words = ["-c", str(workplace / "cla.yaml"), f"cla.data.shards=[{shards}]", "name=rehearsed",
+             f"root={workplace / 'runs'}", "tracking.mlflow=false"]  # fmt: skip
+    assert main(["crossval", *words]) == 0
+    assert f"{shards}: {SAID}" in capsys.readouterr().out.splitlines()
+    run = workplace / "runs/rehearsed"
+    assert json.loads((run / "crossval.json").read_text())["rehearsals"] == [str(shards)]
+    assert read_facts(run)["experiment"] == "disfa-rehearsal-au"
 
 
 def test_more_corpora_than_the_name_says_are_refused(workplace, capsys):

@@ -11,8 +11,9 @@ from ranks import finish
 from runs import assert_same_run, final_weights, metric_lines
 
 from norface.config import load_config
+from norface.data.folds import draw_held_out
 from norface.data.shards import ShardIndex
-from norface.errors import ConfigError, WeightsError
+from norface.errors import CheckpointError, ConfigError, WeightsError
 from norface.models.encoder_files import read_checkpoint
 from norface.models.vit import FaceEncoder
 from norface.models.weights import load_encoder_weights
@@ -53,8 +54,9 @@ def test_run_leaves_losses_a_grid_and_an_encoder_with_its_card(shards, tmp_path)
     encoder = FaceEncoder(config.model.encoder)
     report = load_encoder_weights(encoder, folder / "encoder.safetensors")
     assert report.missing == report.unexpected == report.resampled == []
-    # The last two of six persons were held out.
-    assert report.card.persons == [("synthetic", f"S{number:04d}") for number in range(4)]
+    persons = [("synthetic", f"S{number:04d}") for number in range(6)]
+    held_out = draw_held_out(persons, 2, seed=0)
+    assert report.card.persons == [person for person in persons if person not in held_out]
     assert report.card.source == "norface train mae, run, on synthetic"
     assert report.card.images == 48
     assert (tmp_path / "run" / "encoder.safetensors").is_file()
@@ -75,6 +77,22 @@ def test_a_resumed_run_ends_in_the_bits_of_one_that_was_not_stopped(shards, tmp_
     (folder / "run.json").write_text(json.dumps(facts | {"status": "failed"}))
     run_stage(MaeStage, stopped)
     assert_same_run(stopped, whole)
+
+
+def test_a_run_does_not_go_on_with_shards_that_were_written_again(tmp_path):
+    other = write_corpus(tmp_path / "shards", subjects=6, frames=8)
+    run_stage(MaeStage, make_config(other, tmp_path, "trainer.images=16"))
+    shutil.rmtree(other)
+    write_corpus(other, subjects=6, frames=8, noise=10)
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    with pytest.raises(CheckpointError, match=f"other data: the index of {other} was") as caught:
+        run_stage(MaeStage, make_config(other, tmp_path))
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
+    # What they were is gone on with.
+    shutil.rmtree(other)
+    write_corpus(other, subjects=6, frames=8)
+    assert run_stage(MaeStage, make_config(other, tmp_path, "trainer.images=24"))
 
 
 def test_two_ranks_train_what_one_rank_trains(shards, tmp_path):
@@ -154,8 +172,9 @@ def test_grid_has_three_columns_and_the_same_faces_every_time(shards, tmp_path):
     masked = grid[2 : 2 + SIDE, 2 + SIDE + 2 : 2 + 2 * SIDE + 2]
     grey = (np.abs(masked.astype(int) - 127.5) < 1).all(-1)
     assert grey.reshape(4, 4, 4, 4).all((1, 3)).sum() == 12
-    held_out = set(ShardIndex.open(shards).table["key"].iloc[-16:])
-    assert set(stage.shown_faces.index.table["key"]) == held_out
+    held_out = draw_held_out(ShardIndex.open(shards).persons, 2, seed=0)
+    assert stage.shown_faces.index.persons == held_out
+    assert not set(held_out) & set(stage.index.persons)
     backend.close()
 
 

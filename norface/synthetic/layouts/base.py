@@ -13,8 +13,10 @@ from pydantic import Field
 
 from norface.config import Config
 from norface.data.records import FaceRecord
-from norface.errors import ConfigError, CorpusError
+from norface.data.rehearsal import MARKER, Rehearsal, write_marker
+from norface.errors import ConfigError, CorpusError, NorfaceError
 from norface.synthetic.sampling import Frame, draw_frame
+from norface.synthetic.version import RENDERER_VERSION
 
 LAYOUTS: dict[str, str] = {
     "celeba": "norface.synthetic.layouts.celeba:write",
@@ -67,10 +69,17 @@ def write_layout(name: str, root: str | Path, settings: LayoutSettings) -> list[
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise CorpusError(f"{folder}: is not empty; choose another folder")
+        # First of all: what is left of a killed one says what it is, too.
+        write_marker(folder, Rehearsal(layout=name, renderer=RENDERER_VERSION))
         module, _, function = LAYOUTS[name].partition(":")
-        expected: list[FaceRecord] = getattr(importlib.import_module(module), function)(
-            folder, settings
-        )
+        try:
+            expected: list[FaceRecord] = getattr(importlib.import_module(module), function)(
+                folder, settings
+            )
+        except NorfaceError:
+            if [path.name for path in folder.iterdir()] == [MARKER]:
+                (folder / MARKER).unlink()
+            raise
         return expected
     except OSError as error:
         raise CorpusError(f"{folder}: cannot be written ({error.strerror})") from None

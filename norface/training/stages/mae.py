@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from norface.data.augment import AugmentConfig, draw_augmentation
+from norface.data.folds import draw_held_out
 from norface.data.handover import stack_samples
 from norface.data.loader import Draw, GlobalBatchSampler, build_loader, every_sample_once
 from norface.data.shards import ShardIndex
@@ -97,19 +98,20 @@ class MaeStage(Stage):
     def __init__(self, config: MaeConfig, backend: Backend):
         self.config, self.backend = config, backend
         index = config.data.open()
-        persons = sorted(index.persons)
+        persons = index.persons
         if config.held_out >= len(persons):
             raise ConfigError(
                 f"held_out: {config.held_out} of {len(persons)} persons leaves none to train on"
             )
-        self.persons = persons[: len(persons) - config.held_out]
+        held_out = draw_held_out(persons, config.held_out, seed=config.seed)
+        self.persons = sorted(set(persons) - set(held_out))
         self.index = index.select(subjects=self.persons) if config.held_out else index
         self.faces = MaskedFaces(
             self.index, encoder=config.model.encoder, seed=config.seed, augment=config.augment
         )
         shown = self.index
         if config.held_out:
-            shown = index.select(subjects=persons[-config.held_out :])
+            shown = index.select(subjects=held_out)
         self.shown_faces = MaskedFaces(shown, encoder=config.model.encoder, seed=config.seed)
         "Held-out faces, or with none held out those trained on, without changes."
 

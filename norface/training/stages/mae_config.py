@@ -52,7 +52,7 @@ class MaeConfig(StageConfig):
     augment: MaeAugmentConfig = MaeAugmentConfig()
     optimizer: MaeOptimizerConfig = MaeOptimizerConfig()
     held_out: int = Field(0, ge=0)
-    "Persons (the last in order) kept for measuring only."
+    "Persons kept for measuring only; the seed draws them from all corpora by name."
     measured: int = Field(512, gt=0)
     "Pictures of held-out persons that `validation/loss` is the mean over, at most."
     sample_rows: int = Field(8, gt=0)
