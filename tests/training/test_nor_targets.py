@@ -78,5 +78,5 @@ def test_pool_of_persons_is_drawn_by_the_seed_and_checked(make_config):
     assert len(named.select(index, 0)) == 1
     with pytest.raises(ConfigError, match="found 4; there are 3 persons"):
         TargetPool(persons=4).select(index, 0)
-    with pytest.raises(ConfigError, match="exactly one"):
+    with pytest.raises(ValueError, match="exactly one"):
         TargetPool()
