@@ -5,13 +5,15 @@
 Renders faces, trains the reader of configs/critic/reader-large.yaml and, from it, the F_nor of
 configs/nor/synthetic-128.yaml, and normalizes people whom neither ever met.
 Printed are what each step took, the figures of `norface quickstart` (judges that no loss used), and
-how well the reader that F_nor starts from does on the same originals. FOLDER/faces.png shows
+how well the reader that F_nor starts from does on the same originals, and which error its readings
+alone would leave. FOLDER/faces.png shows
 originals, normalized and true normalized faces. The same command goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import subprocess
@@ -27,16 +29,19 @@ from norface.config import load_config
 from norface.data.shards import ShardIndex
 from norface.evaluation.normalization import intensity_correlation
 from norface.images import write_png
-from norface.models.face_networks import load_face_network
+from norface.models.face_networks import UNITS, load_face_network
 from norface.normalize import normalize_shards
 from norface.quickstart.measure import (
     REPORTED,
     Faces,
     draw_faces,
+    measure_error,
     measure_normalization,
     run_batches,
+    target_parameters,
 )
 from norface.synthetic.corpus import write_corpus, write_truth
+from norface.synthetic.renderer import render_batch
 from norface.training.stages.nor_config import NorConfig
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -92,7 +97,7 @@ def main() -> int:
         )
         sets = [ShardIndex.open(one) for one in (folds, normalized, truth, target)]
         figures, faces = measure_normalization(*sets, key, renders=args.renders, seed=0)
-    figures["au_r_reader"] = round(read_originals(faces, Path(str(config.encoder_weights))), 4)
+        figures |= measure_reader(sets[0], sets[3], key, faces, Path(str(config.encoder_weights)))
     write_png(Path("faces.png"), draw_faces(faces))
     Path("figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(figures, indent=1))
@@ -147,11 +152,36 @@ def train(stage: str, config: str, ranks: int, changes: list[str]) -> None:
     subprocess.run(command, check=True, env=environment)
 
 
-def read_originals(faces: Faces, weights: Path) -> float:
-    """r between true intensities and what the encoder's reader sees in the originals, as au_r."""
-    answers = run_batches(load_face_network(weights).eval(), faces.original)
-    seen = np.concatenate([answer["intensity"].numpy() for answer in answers])
-    return float(intensity_correlation(faces.intensity, seen)[REPORTED].mean())
+def measure_reader(
+    originals: ShardIndex, people: ShardIndex, key: str, faces: Faces, weights: Path
+) -> dict[str, float]:
+    """How well the encoder's reader does on the originals, and what that alone costs.
+
+    au_r_reader: r between true and read intensities, as au_r. error_reader: error_ratio of pictures
+    that the renderer itself draws of the target with the intensities that were read, left and right
+    alike as F_nor takes them: what is left of F_nor's error is not the reader's. error_alike: the
+    same with the true intensities.
+    """
+    network, mirrored = load_face_network(weights).eval(), faces.original[:, :, ::-1]
+    answers = [run_batches(network, pixels) for pixels in (faces.original, mirrored)]
+    # As F_nor does, the mean of what the picture and its mirror image show.
+    read = np.mean([np.concatenate([one["intensity"] for one in a]) for a in answers], axis=0)
+    target = target_parameters(people, key)
+    shown = people.read_pixels(people.row_of(key))
+
+    def error(intensities: np.ndarray) -> float:
+        actions = [dict(zip(UNITS, map(float, row), strict=True)) for row in intensities]
+        drawn = [dataclasses.replace(target, intensity=one, asymmetry={}) for one in actions]
+        pixels = render_batch(drawn, originals.side)
+        return round(measure_error(faces._replace(normalized=pixels), shown), 4)
+
+    return {
+        "au_r_reader": round(
+            float(intensity_correlation(faces.intensity, read)[REPORTED].mean()), 4
+        ),
+        "error_reader": error(np.clip(5 * read, 0, 5)),
+        "error_alike": error(faces.intensity),
+    }
 
 
 if __name__ == "__main__":
