@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -17,6 +18,8 @@ from norface.report.figures import COLOURS, INK, RULE
 from norface.tracking import replacing
 
 UNIT = {"mse": "intensities squared", "mae": "intensities", "icc": "ICC(3,1)"}
+LABEL_WIDTH = 130
+"Letters that stand side by side below a picture's bars."
 Grid = list[list[str]]
 
 
@@ -198,13 +201,14 @@ def escape_latex(text: str) -> str:
 
 
 def draw_comparison(comparison: Comparison) -> Figure:
-    """Bars, the paper's grey beside ours: units of our rows, or one pair a row."""
+    """Bars, the paper's grey beside ours: units of our rows, or a pair a row with our intervals."""
     blocks = comparison.blocks
     figure = Figure(figsize=(9.0, 2.0 * len(blocks)), layout="constrained")
     for block, axes in zip(
         blocks, figure.subplots(len(blocks), 1, squeeze=False)[:, 0], strict=True
     ):
         ours = [line for line in block.lines if line.setting]
+        intervals: dict[str, list[tuple[float, float] | None]] = {}
         if block.is_wide:
             labels = block.columns
             bars = {}
@@ -214,21 +218,33 @@ def draw_comparison(comparison: Comparison) -> Figure:
                 bars[named] = [line.ours.get(column) for column in labels]
         else:
             rows = block.rows()
-            labels = [name_row(*lines).replace(" [", "\n[") for lines in rows]
+            labels = [wrap_name(name_row(*lines), LABEL_WIDTH // len(rows)) for lines in rows]
             bars = {"paper": [lines[0].paper.get(MEAN) for lines in rows]}
             for protocol in block.protocols:
-                bars[call_ours(block, protocol)] = [
-                    next((x.ours.get(MEAN) for x in lines if x.protocol == protocol), None)
-                    for lines in rows
-                ]
-        draw_bars(axes, labels, bars)
+                found = [next((x for x in lines if x.protocol == protocol), None) for lines in rows]
+                name = call_ours(block, protocol)
+                bars[name] = [line.ours.get(MEAN) if line else None for line in found]
+                intervals[name] = [line.interval if line else None for line in found]
+        draw_bars(axes, labels, bars, intervals)
         axes.set_title(title_of(block), loc="left", fontsize=10, color=INK)
     figure.suptitle(heading_of(comparison), x=0.01, ha="left", fontsize=12, color=INK)
     return figure
 
 
-def draw_bars(axes: Axes, labels: Sequence[str], bars: dict[str, list[float | None]]) -> None:
-    """Groups of bars with their numbers; what is absent leaves its place empty."""
+def wrap_name(name: str, width: int) -> str:
+    """A row's name in lines of some `width` letters; what is in brackets begins a line."""
+    parts = name.replace(" [", "\n[").splitlines()
+    wrapper = textwrap.TextWrapper(max(width, 8), break_long_words=False, break_on_hyphens=False)
+    return "\n".join(map(wrapper.fill, parts))
+
+
+def draw_bars(
+    axes: Axes,
+    labels: Sequence[str],
+    bars: Mapping[str, Sequence[float | None]],
+    intervals: Mapping[str, Sequence[tuple[float, float] | None]],
+) -> None:
+    """Groups of bars with their numbers and intervals; what is absent leaves its place empty."""
     there = {name: values for name, values in bars.items() if any(v is not None for v in values)}
     width = 0.8 / max(len(there), 1)
     ours = [name for name in there if not name.endswith("paper")]
@@ -245,7 +261,11 @@ def draw_bars(axes: Axes, labels: Sequence[str], bars: dict[str, list[float | No
             )
             axes.bar(x, value, width * 0.92, color=colours[name], label=label)
             text = f"{value:.2f}" if value < 10 else f"{value:.1f}"
-            axes.text(x, value, text, ha="center", va="bottom", fontsize=6, color=INK)
+            top = value
+            if edges := intervals.get(name, [None] * len(values))[place]:
+                axes.vlines(x, *edges, color=INK, linewidth=0.9)
+                top = max(value, edges[1])
+            axes.text(x, top, text, ha="center", va="bottom", fontsize=6, color=INK)
     axes.set_xticks(range(len(labels)), labels, fontsize=7)
     axes.margins(y=0.15)
     for side in ("top", "right"):
