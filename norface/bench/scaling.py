@@ -36,7 +36,14 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "intensity_noise": 0.0,
         "encoder_weights": None,
         "normalizer": {
-            "encoder": {"side": SIDE, "patch": 8, "width": 128, "depth": 4, "heads": 4},
+            "encoder": {
+                "side": SIDE,
+                "patch": 8,
+                "width": 128,
+                "depth": 4,
+                "heads": 4,
+                "mlp_ratio": 2,
+            },  # fmt: skip
             "merging": {"heads": 4, "mlp_ratio": 2, "blocks": 2},
             "decoder": {"channels": [128, 64, 32, 16]},
         },
