@@ -36,14 +36,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "intensity_noise": 0.0,
         "encoder_weights": None,
         "normalizer": {
-            "encoder": {
-                "side": SIDE,
-                "patch": 8,
-                "width": 128,
-                "depth": 4,
-                "heads": 4,
-                "mlp_ratio": 2,
-            },  # fmt: skip
+            "encoder": dict(side=SIDE, patch=8, width=128, depth=4, heads=4, mlp_ratio=2),
             "merging": {"heads": 4, "mlp_ratio": 2, "blocks": 2},
             "decoder": {"channels": [128, 64, 32, 16]},
         },

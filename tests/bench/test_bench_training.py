@@ -1,15 +1,19 @@
 """`norface bench start | saving | scaling`: small real trainings, and how shares are counted."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from norface.bench.saving import split_times
-from norface.bench.scaling import rate_of
+from norface.bench.scaling import NETWORKS, rate_of
 from norface.bench.training import start_training, wait_for, write_small_nor
 from norface.cli.main import main
+from norface.config import read_yaml
 from norface.errors import TrainingError
+
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 def test_a_save_counts_in_the_line_after_it():
@@ -52,6 +56,11 @@ def test_bench_saving_counts_every_save_but_the_last_and_its_share_of_the_defaul
     assert found["share"] == pytest.approx(worth / (1000 + worth), abs=2e-6)
     # Weights, average, two moments of the generator; the reader alone holds 2.6 MB.
     assert found["checkpoint_mb"] > 10
+
+
+def test_the_papers_network_of_bench_scaling_is_that_of_the_config():
+    config = read_yaml(PROJECT / "configs" / "nor" / "synthetic-64-paper.yaml")
+    assert NETWORKS["paper"]["normalizer"] == config["normalizer"]
 
 
 @pytest.mark.slow
