@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import Field
 
 from launchers.cluster import ClusterConfig
-from norface.config import Config, flatten, load_config
+from norface.config import Config, build_config, flatten, lay_over
 from norface.errors import ConfigError
 
 C = TypeVar("C", bound=Config)
@@ -85,20 +84,9 @@ class PipelineConfig(Config):
 
 
 def load_step(schema: type[C], step: TrainStep, where: str, **fixed: Any) -> C:
-    """The config of a step. Raises ConfigError naming the step."""
-    values = {**flatten(step.settings), **flatten(fixed)}
-    overrides = [f"{key}={yaml.safe_dump(to_plain(value))}" for key, value in values.items()]
-    try:
-        return load_config(schema, step.config, overrides)
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None
-
-
-def to_plain(value: Any) -> Any:
-    """Paths as text, for yaml."""
-    if isinstance(value, list):
-        return [to_plain(one) for one in value]
-    return str(value) if isinstance(value, Path) else value
+    """The config of the step that is written below the key `where`. Raises ConfigError."""
+    changes = flatten(step.settings) | flatten(fixed)
+    return lay_over(schema, step.config, changes.items(), under=f"{where}.settings")
 
 
 def read_resources(config: PipelineConfig, cluster: ClusterConfig) -> dict[str, ClusterConfig]:
@@ -121,6 +109,6 @@ def read_resources(config: PipelineConfig, cluster: ClusterConfig) -> dict[str, 
             )
         own[kind] = {**own[kind], **values}
     return {
-        kind: load_step(ClusterConfig, TrainStep(settings={**base, **own[kind]}), f"cluster.{kind}")
+        kind: build_config(ClusterConfig, {**base, **own[kind]}, under=f"cluster.{kind}")
         for kind in STEPS
     }

@@ -21,7 +21,7 @@ import json
 import os
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,21 +67,40 @@ def load_config(
 
     Raises ConfigError naming the file or the override, the key, what was found and what is valid.
     """
-    values: dict[str, Any] = read_yaml(path) if path is not None else {}
-    given: list[list[str]] = []
+    changes = []
     for override in overrides:
         key, sign, text = override.partition("=")
         if not sign or not key:
             raise ConfigError(f"'{override}': expected key=value, for example seed=1")
+        changes.append((key, parse_value(override, text)))
+    return lay_over(schema, path, changes, source="command line")
+
+
+def lay_over(
+    schema: type[C],
+    path: str | Path | None,
+    changes: Iterable[tuple[str, Any]],
+    *,
+    source: str = "",
+    under: str = "",
+) -> C:
+    """Defaults of `schema`, then the yaml at `path`, then (key.sub, value), validated.
+
+    The changes are written in `source` below the key `under`. Raises ConfigError naming that or the
+    yaml, the key, what was found and what is valid.
+    """
+    values: dict[str, Any] = read_yaml(path) if path is not None else {}
+    given: list[list[str]] = []
+    for key, value in changes:
         given.append(key.split("."))
-        set_key(values, given[-1], parse_value(override, text))
+        set_key(values, given[-1], value)
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        source = "command line"
         if path is not None and not _is_of(given, error, schema, read_yaml(path)):
-            source = str(path)
-        raise ConfigError(f"{source}: {describe(error, schema)}") from None
+            source, under = str(path), ""
+        where = f"{source}: " if source else ""
+        raise ConfigError(f"{where}{describe(error, schema, under)}") from None
 
 
 def _is_of(

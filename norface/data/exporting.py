@@ -4,6 +4,7 @@
     OUT/labels.csv                       path, corpus, subject, clip, frame, split, emotion, units
     OUT/README.md                        the card
     OUT/SHA256SUMS                       of all of them; sha256sum -c reads it
+    OUT/pictures/rehearsal.json          of a rehearsal's faces only: norface.data.rehearsal
 
 `norface prepare folder OUT/pictures SHARDS labels=OUT/labels.csv` reads it again, and where it is a
 normalized set, so does `norface prepare normalized CORPUS OUT/pictures ...`.
@@ -20,10 +21,11 @@ from pathlib import Path
 import pandas as pd
 
 from norface import __version__
-from norface.data.indexing import LABELS
+from norface.data.indexing import LABELS, find_rehearsal
 from norface.data.label_counts import count_labels, count_splits, count_subjects
 from norface.data.normalized import SET_NAME, NormalizedSet, read_set
 from norface.data.records import FaceRecord
+from norface.data.rehearsal import MARKER, SAID, write_marker
 from norface.data.shards import ShardIndex
 from norface.data.tars import check_jpeg
 from norface.errors import ConfigError
@@ -73,6 +75,11 @@ def export_shards(shards: str | Path, out: str | Path, *, licence: str) -> Expor
                 sums[f"{PICTURES}/{place}"] = hashlib.sha256(record.image).hexdigest()
                 size += len(record.image)
                 table.writerow([place, *to_cells(record, units)])
+        if (rehearsal := find_rehearsal(index.folders[0])) is not None:
+            # Where `norface prepare folder` looks for it, so that it stays known.
+            write_marker(folder / PICTURES, rehearsal)
+            marker = (folder / PICTURES / MARKER).read_bytes()
+            sums[f"{PICTURES}/{MARKER}"] = hashlib.sha256(marker).hexdigest()
         (folder / CARD).write_text(
             write_card(index, card, licence=licence, name=out.name), encoding="utf-8"
         )
@@ -114,6 +121,8 @@ def write_card(index: ShardIndex, card: NormalizedSet | None, *, licence: str, n
     names, found = ", ".join(sorted(corpora)), set(index.table["split"].astype(str)) - {""}
     kind = "Normalized faces" if card is not None else "Aligned faces"
     lines = [f"# {name}", "", f"{kind} of {names}, with labels, written by Norface {__version__}."]
+    if find_rehearsal(index.folders[0]) is not None:
+        lines += ["", f"**This is {SAID}.**"]
     if card is not None:
         lines += [
             "Every picture shows one target person with the expression of the original face.",

@@ -76,3 +76,14 @@ def test_a_refused_layout_leaves_its_folder_to_the_next(tmp_path, capsys):
     assert main([*words, "webface-folders", *SMALL, "--subjects", "1"]) == 2
     assert "needs at least 2 persons" in capsys.readouterr().err
     assert main([*words, "rafdb", *SMALL]) == 0
+
+
+def test_a_release_says_it_and_so_do_shards_that_are_made_of_it(places, tmp_path, capsys):
+    out, again = tmp_path / "release", tmp_path / "again"
+    assert main(["export", str(places[1]), str(out), "--licence", "none"]) == 0
+    assert f"**This is {SAID}.**" in (out / "README.md").read_text()
+    assert f"pictures/{MARKER}" in (out / "SHA256SUMS").read_text()
+    words = ["prepare", "folder", str(out / "pictures"), str(again), "--side", "64"]
+    assert main([*words, "--detector", "mediapipe", f"labels={out / 'labels.csv'}"]) == 0
+    assert main(["check", str(again)]) == 0
+    assert SAID in capsys.readouterr().out.splitlines()

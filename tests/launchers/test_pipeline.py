@@ -165,10 +165,10 @@ def test_folds_are_those_of_the_shards_where_they_are_there(place):
         ("pretrain=null", "finetune.settings must name a generator"),
         ("crossval.settings.part=1/3", "part and only are set by the pipeline"),
         ("crossval.settings.cla.data.folds=corpora", "prepare them first"),
-        ("finetune.settings={trainer.image: 3}", "finetune: .*did you mean 'images'"),
+        ("finetune.settings={trainer.image: 3}", "'finetune.settings.trainer.image'; did you"),
         ("cluster={clasify: {}}", "cluster: found 'clasify'; there are: prepare, pretrain"),
         ("cluster={pretrain: {container: a}}", "cluster.pretrain.container: is one for all"),
-        ("cluster={pretrain: {node: 2}}", "cluster.pretrain: .*did you mean 'nodes'"),
+        ("cluster={pretrain: {node: 2}}", "'cluster.pretrain.node'; did you mean 'nodes'"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_queued(place, change, said):

@@ -33,6 +33,7 @@ from norface.training.stage import TrainerConfig
 from norface.training.stages.critic import (
     CosineMarginHead,
     CriticStage,
+    hold_out,
     masked_mse,
     measure_identity,
 )
@@ -118,6 +119,24 @@ def test_a_critic_of_an_older_renderer_is_trained_on_and_then_knows_the_new_one(
 def test_too_few_persons_for_the_held_out_ones_is_one_line(shards, tmp_path):
     with pytest.raises(ConfigError, match="held_out: 5 of 6 persons"):
         run_stage(CriticStage, make_config(shards, tmp_path, held_out=5))
+
+
+def test_persons_of_every_corpus_are_held_out_the_same_for_every_seed(tmp_path):
+    picture = encode_jpeg(np.zeros((64, 64, 3), np.uint8))
+    with ShardWriter(tmp_path, side=64) as writer:
+        for corpus in ("bp4d", "disfa", "synthetic"):
+            for number in range(20):
+                writer.write(FaceRecord(corpus, f"S{number}", "C1", 0, picture))
+    index = ShardIndex.open(tmp_path)
+    trained, kept = hold_out(index, 15)
+    assert sorted(trained + kept) == sorted(index.persons) and len(kept) == 15
+    assert {corpus for corpus, _ in kept} == {"bp4d", "disfa", "synthetic"}
+    backend = build_backend(BackendConfig(device="cpu"))
+    network = FaceNetworkConfig(kind="identity", channels=(4, 8, 8, 8), blocks=(0, 0, 0, 0))
+    for seed in (0, 1):
+        config = make_config(tmp_path, tmp_path, held_out=15, seed=seed, network=network)
+        assert CriticStage(config, backend).test_faces.index.persons == kept
+    backend.close()
 
 
 def test_unlabelled_units_are_missing_and_do_not_count(shards):
@@ -224,8 +243,9 @@ def test_cosine_margin_of_a_worked_example():
 def test_folders_are_read_by_their_weights(shards, tmp_path):
     few = tmp_path / "few"
     with ShardWriter(few, side=64) as writer:
-        record = ShardIndex.open(shards).read_record(0)
-        writer.write(dataclasses.replace(record, clip="few"))
+        index = ShardIndex.open(shards)
+        trained = index.select(subjects=hold_out(index, 2)[0])
+        writer.write(dataclasses.replace(trained.read_record(0), clip="few"))
     data = DataConfig(shards=[few, shards], weights=[1, 1])
     stage = CriticStage(make_config(shards, tmp_path, data=data), build_backend(BackendConfig()))
     # One epoch: half of the 17 faces that are trained on are the one of the first folder.

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from norface.data.folds import draw_held_out
 from norface.data.labelled import LabelledFaces, augment_batch
 from norface.data.labels import DETECTION_UNITS, unit_name
 from norface.data.loader import Draw, GlobalBatchSampler, build_loader
@@ -261,14 +262,19 @@ def refuse_unlabelled(faces: LabelledFaces) -> None:
 
 
 def hold_out(index: ShardIndex, count: int) -> tuple[list[Person], list[Person]]:
-    """Persons to train on, and the last `count`. Raises ConfigError where too few are left."""
-    persons = sorted(index.persons)
+    """Persons to train on, and `count` drawn from all corpora, the same for every seed, so that
+    nobody is among them whom a training that is gone on with (`start`) saw.
+
+    Raises ConfigError where too few are left.
+    """
+    persons = set(index.persons)
     if len(persons) <= count + 1:
         raise ConfigError(
             f"held_out: {count} of {len(persons)} persons leaves too few to train on;"
             " write more persons or hold out fewer"
         )
-    return persons[:-count], persons[-count:]
+    held_out = draw_held_out(persons, count, seed=0)
+    return sorted(persons - set(held_out)), held_out
 
 
 class JudgedFaces(nn.Module):

@@ -86,8 +86,8 @@ class CriticConfig(StageConfig):
     schedule: ScheduleConfig = ScheduleConfig(kind="cosine", warmup_steps=200)
     weight_decay: float = Field(0.01, ge=0)
     held_out: int = Field(100, ge=2)
-    """Persons (the last in order) kept for measuring only. Of a table of triplets its part `test`
-    is kept or, where it has none, so many triplets."""
+    """Persons kept for measuring only, drawn from all corpora, the same for every seed. Of a table
+    of triplets its part `test` is kept or, where it has none, so many triplets."""
 
     def describe_run(self) -> dict[str, Any]:
         datasets = list_datasets(self.data.shards, cache=self.data.cache_folder)
