@@ -1,4 +1,4 @@
-"""Synthetic faces as BP4D, BP4D+ and DISFA: the readers find what was written."""
+"""Synthetic faces as BP4D, BP4D+, DISFA and DISFA+: the readers find what was written."""
 
 import csv
 import dataclasses
@@ -21,7 +21,12 @@ from norface.synthetic.renderer import render
 from norface.synthetic.sampling import draw_frame
 
 SIDE, FRAMES = 64, 4
-SUBJECTS = {"bp4d": 2, "bp4dplus": 2, "disfa": 10}
+SUBJECTS = {"bp4d": 2, "bp4dplus": 2, "disfa": 10, "disfaplus": 2}
+
+
+TRIALS = ("A1-AU1-TrialNo-1", "A2-AU1-TrialNo-1")
+TASK = {"disfa": lambda clip: 0, "disfaplus": TRIALS.index}
+"Corpora that count frames from 1 => which of a person's tasks a clip is."
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +57,10 @@ def test_the_reader_finds_what_was_written_and_nothing_else(written, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "samples", "lost"), [("bp4d", 2 * 8 * 4 - 2, 1), ("bp4dplus", 2 * 4 * 4 - 2, 1)]
+    ("name", "samples", "lost"),
+    [("bp4d", 2 * 8 * 4 - 2, 1), ("bp4dplus", 2 * 4 * 4 - 2, 1), ("disfaplus", 2 * 2 * 4 - 1, 1)],
 )
-def test_one_row_is_of_nines_and_the_picture_of_another_is_missing(written, name, samples, lost):
+def test_frames_without_a_code_or_a_picture_are_left_out(written, name, samples, lost):
     root, expected = written(name)
     found, problems = read(name, root)
     assert len(expected) == len(found) == samples
@@ -74,15 +80,15 @@ def test_every_label_meets_the_picture_of_its_own_frame(written, name):
     root, _ = written(name)
     found, _ = read(name, root)
     names = sorted({record.subject for record in found.values()})
-    firsts = {"T2": 3, "T3": 3, "T6": 3} if name != "disfa" else {}
+    firsts = {"T2": 3, "T3": 3, "T6": 3} if name not in TASK else {}
     checked = 0
     for record in found.values():
-        if record.subject == names[-1] and record.clip not in ("T1", "T3", "left"):
+        if record.subject == names[-1] and record.clip not in ("T1", "T3", "left", *TRIALS):
             continue
         # What frame of the synthetic person it is, told by the numbers that the layout documents.
         film = isinstance(record.image, VideoFrame)
-        first = 1 if name == "disfa" else (firsts[record.clip] if film else 98)
-        task = 0 if name == "disfa" else int(record.clip[1:])
+        first = 1 if name in TASK else (firsts[record.clip] if film else 98)
+        task = TASK[name](record.clip) if name in TASK else int(record.clip[1:])
         number = task * 1000 + record.frame - first
         person = names.index(record.subject)
         errors = [
@@ -158,6 +164,17 @@ def test_disfa_is_one_frame_short_of_sn010_and_has_two_cameras(written):
         )
 
 
+def test_disfaplus_has_pictures_that_are_not_coded_and_none_that_is_aligned_is_read(written):
+    root, expected = written("disfaplus")
+    numbers = [path.stem for path in sorted((root / "Images/SN001/A1_AU1_TrialNo_1").iterdir())]
+    assert numbers == [f"{number:03d}" for number in range(FRAMES + 2)]
+    assert len(list((root / "Images/SN001/A2_AU1_TrialNo_1").iterdir())) == FRAMES + 1
+    lines = (root / "Labels/SN003/A2_AU1_TrialNo_1/AU12.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["001.jpg", "002.jpg", "003.jpg", "004.jpg"]
+    assert "disfaplus_SN001_A2-AU1-TrialNo-1_3" not in expected
+    assert (root / "Aligned/SN001/A1_AU1_TrialNo_1/000.jpg").exists()
+
+
 def test_the_persons_of_a_layout_are_those_of_the_committed_folds(written, caplog):
     _, expected = written("disfa")
     persons = {(record.corpus, record.subject) for record in expected.values()}
@@ -182,7 +199,7 @@ def test_the_same_settings_give_the_same_bytes_and_another_seed_others(written, 
 
 
 def test_more_persons_than_the_corpus_has_and_full_folders_are_refused(tmp_path, capsys):
-    for name, most in (("bp4d", 41), ("bp4dplus", 140), ("disfa", 27)):
+    for name, most in (("bp4d", 41), ("bp4dplus", 140), ("disfa", 27), ("disfaplus", 9)):
         with pytest.raises(ConfigError, match=f"found {most + 1}; {name} has {most} persons"):
             write_layout(name, tmp_path / name, LayoutSettings(subjects=most + 1))
     (tmp_path / "full").mkdir()

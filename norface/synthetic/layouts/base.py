@@ -27,6 +27,7 @@ LAYOUTS: dict[str, str] = {
     "bp4d": "norface.synthetic.layouts.bp4d:write_bp4d",
     "bp4dplus": "norface.synthetic.layouts.bp4dplus:write_bp4dplus",
     "disfa": "norface.synthetic.layouts.disfa:write_disfa",
+    "disfaplus": "norface.synthetic.layouts.disfaplus:write_disfaplus",
     "affectnet": "norface.synthetic.layouts.affectnet:write_tables",
     "affectnet-npy": "norface.synthetic.layouts.affectnet:write_arrays",
     "affectnet-folders": "norface.synthetic.layouts.affectnet:write_folders",
