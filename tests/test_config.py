@@ -279,3 +279,14 @@ def test_what_an_anchor_brings_in_may_be_set_again(tmp_path):
     text = "name: a\ninner:\n  <<: {weight: 2, kind: l2}\n  weight: 3\n"
     config = load_config(Outer, write(tmp_path, text))
     assert config.inner == Inner(weight=3, kind="l2")
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in SHIPPED if p.parent.name == "cla" and "synthetic" not in p.name], ids=str
+)
+def test_the_papers_classifiers_scale_pictures_as_mae_weights_want_them(path):
+    """Their headers say to start E_f from such weights, which are refused under another scaling."""
+    scaling = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    assert yaml.safe_load(path.read_text())["cla"]["model"]["vit"] == scaling
+    encoder = yaml.safe_load((SETTINGS.parents[1] / "mae" / "vit-b16.yaml").read_text())
+    assert encoder["model"]["encoder"] == scaling

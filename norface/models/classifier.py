@@ -20,7 +20,7 @@ from norface.models.vit import FaceEncoder, VitConfig
 
 
 class ClassifierConfig(Config):
-    """What F_cla is made of. The defaults are the paper's."""
+    """What F_cla is made of. Blocks, m and k are the paper's, which prints no other size."""
 
     extractor: Literal["vit", "conv"] = "vit"
     "E_f, shared by all streams: a vision transformer, or a small network for small budgets."

@@ -43,7 +43,7 @@ EncoderConfig = Annotated[
 
 
 class NormalizerConfig(Config):
-    """Sizes of F_nor. The defaults are the paper's: ViT-B/16 at 256x256."""
+    """Sizes of F_nor. ViT-B/16 at 256x256 by default; the paper prints the side only."""
 
     encoder: EncoderConfig = VitConfig()
     "Shared face encoder E_s; its side is the picture's."

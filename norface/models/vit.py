@@ -13,7 +13,7 @@ from norface.models.attention import choose_attention
 
 
 class VitConfig(Config):
-    """Sizes of a vision transformer. The defaults are the paper's: ViT-B/16 at 256x256."""
+    """Sizes of a vision transformer. ViT-B/16 at 256x256 by default; the paper prints no size."""
 
     kind: Literal["vit"] = "vit"
     "A vision transformer."

@@ -132,7 +132,7 @@ class SamplesConfig(Config):
 
 
 class NorConfig(StageConfig):
-    """Settings of F_nor's training; sizes and weights default to the paper's."""
+    """Settings of F_nor's training; rate, moments and weights default to the paper's."""
 
     name: str = "nor"
     data: DataConfig
