@@ -10,6 +10,7 @@ The loss weights do not enter, so sweeps over them compare like with like.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from norface.training.stages.nor import NorStage
 
 BATCH = 32
+_log = logging.getLogger(__name__)
 
 
 class Measure:
@@ -51,6 +53,7 @@ class Measure:
         for kind in ("identity", "expression"):
             if kind not in self.critics:
                 raise ConfigError(f"measure.critics.{kind}: must be set; the objective needs it")
+        self.warn_of_partial_judges()
         index, persons = self.choose_faces()
         seen = stage.persons & set(persons)
         if seen:
@@ -70,6 +73,20 @@ class Measure:
         with torch.no_grad():
             self.before = self.read(self.originals)
             self.aim = self.read(self.target[None])
+
+    def warn_of_partial_judges(self) -> None:
+        """Log which judges a trained loss asks too: they favour whoever pleases them."""
+        chosen, asked = self.config.critics, self.stage.config.critics
+        for term, kind in (("id", "identity"), ("exp", "expression")):
+            ours, theirs = getattr(chosen, kind, None), getattr(asked, kind)
+            if ours is None or theirs is None or term not in self.stage.config.losses.trained:
+                continue
+            if (ours.source, ours.weights) == (theirs.source, theirs.weights):
+                _log.warning(
+                    "measure.critics.%s is the network that L_%s asks: it favours a larger"
+                    " losses.%s; choose another",
+                    kind, term, term,
+                )  # fmt: skip
 
     def choose_faces(self) -> tuple[ShardIndex, list[Person]]:
         """The validation subjects' samples."""

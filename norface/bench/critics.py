@@ -1,4 +1,4 @@
-"""Critics of the paper's sizes with random weights: what judging costs, without anybody's files."""
+"""Critics of full size with random weights: what judging costs, without anybody's files."""
 
 from __future__ import annotations
 

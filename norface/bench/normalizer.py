@@ -1,7 +1,7 @@
 """`norface bench normalizer`: a training step of F_nor against the matmul rate of this machine.
 
 The step of stage `nor` itself, with the sizes and losses of configs/nor/pretrain.yaml: generator,
-discriminator, average, both optimizers, and critics of the paper's sizes with random weights. A
+discriminator, average, both optimizers, and critics of full size with random weights. A
 process of its own for each precision, so that each has its own highest memory.
 """
 

@@ -66,7 +66,7 @@ class Traffic(Config):
 
 
 def count_traffic() -> Traffic:
-    """Of the stages nor, cla (12 units, one normalized stream) and mae at the paper's sizes."""
+    """Of the stages nor, cla (12 units, one normalized stream) and mae at full size (ViT-B/16)."""
     stages = full_size()
     rows = []
     for stage, networks in stages.items():

@@ -10,7 +10,7 @@
   moe       the MoE block at batches of 256 and 16 against the bare matrix products of the chosen
             experts, memory bandwidth, a plain loop, and st-moe-pytorch where it is installed
   classifier  useful operations of a training step of F_cla as a share of the matmul rate
-  normalizer  useful operations of a training step of F_nor with critics of the paper's sizes as a
+  normalizer  useful operations of a training step of F_nor with critics of full size as a
             share of the matmul rate in fp32 and bf16; the critics' part of it; memory
   start     seconds from `norface train nor` (small) to its first step
   saving    what checkpoints cost a small training, in percent of its time
@@ -175,7 +175,7 @@ def run_renderer(args: argparse.Namespace, _: Path) -> dict[str, Result]:
 
 
 def run_moe(args: argparse.Namespace, _: Path) -> dict[str, Result]:
-    """The MoE block of the paper's size."""
+    """The MoE block at full size."""
     from norface.bench.moe import bench_moe
 
     return {f"batch {size}": bench_moe(batch=size, rounds=args.rounds) for size in (256, 16)}

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from sweeps import NETWORKS
 
 from norface.config import load_config
+from norface.critics.base import CriticChoice, CriticsConfig
 from norface.data.shards import ShardIndex
 from norface.errors import ConfigError
+from norface.losses.weighted import LossWeights
 from norface.synthetic.corpus import write_corpus
 from norface.tracking import read_metrics
 from norface.training.run import run_stage
@@ -93,3 +96,18 @@ def test_f_nor_is_measured_on_subjects_that_it_never_saw_by_other_networks(faces
     other = config.model_copy(update={"name": "leak"})
     with pytest.raises(ConfigError, match="1 of 2 validation subjects are trained on, first"):
         run_stage(make_reporting(NorStage, reporter, about), other)
+
+
+def test_a_judge_that_a_loss_asks_is_named(caplog):
+    packaged = dict.fromkeys(("identity", "expression"), {"source": "synthetic"})
+    asked = CriticsConfig.model_validate(packaged)
+    other = CriticChoice(source="synthetic", weights=Path("other.safetensors"))
+    stage_config = SimpleNamespace(critics=asked, losses=LossWeights(eye=None, lm=None, perc=None))
+    measure = object.__new__(Measure)
+    measure.stage = SimpleNamespace(config=stage_config)
+    measure.config = MeasureConfig(critics=asked.model_copy(update={"identity": other}))
+    measure.warn_of_partial_judges()
+    assert [record.getMessage() for record in caplog.records] == [
+        "measure.critics.expression is the network that L_exp asks: it favours a larger losses.exp;"
+        " choose another"
+    ]
