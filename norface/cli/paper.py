@@ -26,8 +26,8 @@ Example:
     norface paper table1 protocols=[strict,paper] experiments.bp4d.shards=[shards/bp4d] \
         experiments.bp4d.sets.norface='["normalized/{fold}/*/*"]' \
         experiments.bp4d.paper_sets.norface='["normalized/all/*/*"]'
-    norface paper table10 name=small stand_in.normalizer=synthetic-64-paper.yaml \
-        stand_in.normalizer_images=60000
+    norface paper table10 name=small stand_in.normalizer=synthetic-64-ablation.yaml \
+        stand_in.normalizer_images=12000
     norface paper fig5 experiments.bp4d.shards=[shards/bp4d] \
         experiments.bp4d.others.PIRenderer=pirenderer/pictures
     norface paper all -c my-corpora.yaml train=false

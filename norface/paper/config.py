@@ -61,8 +61,8 @@ class StandInConfig(Config):
     """Pictures that small F_nor train on, one with all losses, one without L_eye, one without L_exp
     (Table 10, Figure 6); 0 = none: the true normalized faces stand for F_nor's."""
     normalizer: Path = Path("synthetic-64.yaml")
-    """Their config in CONFIGS/nor. synthetic-64-paper.yaml has the paper's networks and self pairs
-    only, so that nothing but critics asks for the expression: the one that its ablations mean."""
+    """Their config in CONFIGS/nor. In synthetic-64-ablation.yaml little but critics asks for the
+    expression, so that its ablations tell of L_exp and L_eye."""
     normalizer_subjects: int = Field(40, ge=1)
     "Persons that they train on, none of the folds."
     workers: int = Field(1, ge=1)

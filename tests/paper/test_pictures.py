@@ -141,7 +141,7 @@ def test_others_join_by_key_and_lack_what_they_lack(workplace):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("normalizer", ["synthetic-64.yaml", "synthetic-64-paper.yaml"])
+@pytest.mark.parametrize("normalizer", ["synthetic-64-ablation.yaml", "synthetic-64-paper.yaml"])
 def test_small_f_nor_differ_by_the_loss_that_they_lack_alone(tmp_path, normalizer):
     config = PaperConfig(
         root=tmp_path,
