@@ -18,6 +18,7 @@ from pydantic import Field
 
 from norface.config import Config
 from norface.critics.base import CriticChoice, CriticsConfig, build_critics
+from norface.critics.face_reader import BROW_UNITS
 from norface.data.folds import find_same_people
 from norface.data.normalized import TRUTH
 from norface.data.shards import ShardIndex
@@ -198,15 +199,18 @@ class Study:
         return {"source_rank1": rank1, "source_auc": auc, "chance": chance}
 
     def against_labels(self, seen: Seen) -> dict[str, draw.Interval]:
-        """{"label_r"}: labelled intensities against read ones, mean over units that vary."""
+        """{"label_r", "brow_r"}: labelled intensities against read ones, mean over units that vary,
+        and over those of them that move the brows."""
         units = self.judges.reader.units
         truth = self.index.labels("intensity", units)[self.rows]
-        known = np.array([np.nanstd(column) > 0.1 if (~np.isnan(column)).any() else False
+        varies = np.array([np.nanstd(column) > 0.1 if (~np.isnan(column)).any() else False
                           for column in truth.T])  # fmt: skip
-        if not known.any():
-            return {}
-        terms = draw.pearson_terms(truth[:, known], seen.reading.intensity[:, known])
-        return {"label_r": self.figure(terms, draw.mean_pearson)}
+        figures = {}
+        for name, chosen in (("label_r", varies), ("brow_r", varies & np.isin(units, BROW_UNITS))):
+            if chosen.any():
+                terms = draw.pearson_terms(truth[:, chosen], seen.reading.intensity[:, chosen])
+                figures[name] = self.figure(terms, draw.mean_pearson)
+        return figures
 
     def measure_set(
         self, before: Seen, after: Seen, target: Seen, faces: NormalizedFaces

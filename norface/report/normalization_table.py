@@ -19,6 +19,7 @@ FIGURES: dict[str, tuple[str, str, bool]] = {
     "source_auc": ("source recognised, AUC", "down", False),
     "unit_r": ("action units, r with the original's", "up", False),
     "label_r": ("action units, r with the labels", "up", False),
+    "brow_r": ("AU1, 2 and 4, r with the labels", "up", False),
     "blendshape_r": ("blendshapes, r with the original's", "up", False),
     "expression_distance": ("expression distance, 1 = bare target", "down", False),
     "yaw_spread_cut": ("spread of yaw cut by, %", "up", True),

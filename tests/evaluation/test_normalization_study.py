@@ -79,6 +79,8 @@ def test_copies_bare_targets_and_true_faces_get_the_marks_they_deserve(world, tm
     assert sets["truth"]["source_rank1"] < sets["copy"]["source_rank1"] - 0.3
     assert sets["copy"]["unit_r"] > 0.97 and sets["bare"]["unit_r"] == pytest.approx(0, abs=0.02)
     assert sets["truth"]["unit_r"] > 0.4 and sets["truth"]["label_r"] > 0.4
+    assert sets["truth"]["brow_r"] > 0.5 and sets["bare"]["brow_r"] == pytest.approx(0, abs=0.02)
+    assert sets["truth"]["brow_r"] != sets["truth"]["label_r"]
     assert sets["copy"]["expression_distance"] < 0.1
     assert sets["bare"]["expression_distance"] == pytest.approx(1, abs=0.05)
     assert sets["copy"]["yaw_spread_cut"] == pytest.approx(0, abs=0.05)
