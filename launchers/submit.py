@@ -64,8 +64,8 @@ class RankJob:
         )
         code = self._process.wait()
         if code == RESUME_CODE and not self._asked:
-            # Saved. Slurm would end other ranks with this one (--kill-on-bad-exit) before rank 0 has
-            # queued the job again, which then ends them all.
+            # Saved. Slurm would end the other ranks with this one (--kill-on-bad-exit) before rank 0
+            # has queued the job again, which then ends them all.
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             if job.global_rank == 0:
                 requeue(job.job_id)
@@ -91,8 +91,8 @@ class RankJob:
 
 
 def requeue(job: str) -> None:
-    """Queue a running job again whose ranks were asked to stop themselves: TERM, which Slurm sends at
-    a preemption with a grace time, and for which submitit does nothing.
+    """Queue a running job again whose ranks were asked to stop themselves: TERM, which Slurm sends
+    at a preemption with a grace time, and for which submitit does nothing.
 
     A job that its owner cancelled is no longer RUNNING, and stays cancelled.
     """

@@ -77,9 +77,9 @@ def run_stage(
 ) -> Path:
     """Train a stage, from the newest checkpoint of ROOT/NAME if there is one; returns that folder.
 
-    All ranks call it; a process may call it many times. A run that is finished is left as it is, and
-    one that another process trains is refused. Raises NorfaceError on what the user can mend, and StoppedOnRequest (a SystemExit with code 75)
-    after saving, when a signal asked for it.
+    All ranks call it; a process may call it many times. A run that is finished is left as it is,
+    and one that another process trains is refused. Raises NorfaceError on what the user can mend,
+    and StoppedOnRequest (a SystemExit with code 75) after saving, when a signal asked for it.
     """
     folder = run_folder(config)
     with catch_stop_signals() as stop, running_backend(config.backend) as backend:
