@@ -64,7 +64,7 @@ class RankJob:
         )
         code = self._process.wait()
         if code == RESUME_CODE and not self._asked:
-            # Saved. Slurm would end the other ranks with this one (--kill-on-bad-exit) before rank 0
+            # Saved. Slurm would end others with this one (--kill-on-bad-exit) before rank 0
             # has queued the job again, which then ends them all.
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             if job.global_rank == 0:
