@@ -44,6 +44,7 @@ class RankJob:
     def __init__(self, command: Sequence[str]):
         self.command = list(command)
         self._process: subprocess.Popen[bytes] | None = None
+        self._asked = False
 
     def __call__(self) -> int:
         """Exit code of the rank, 0. Raises RuntimeError on any other."""
@@ -62,10 +63,12 @@ class RankJob:
             [sys.executable, "-m", "norface", *self.command], env=environment
         )
         code = self._process.wait()
-        if code == RESUME_CODE and job.global_rank != 0:
-            # Saved, as rank 0 asked for. Slurm would end that one with this (--kill-on-bad-exit)
-            # before it has queued the job again, which then ends this one.
+        if code == RESUME_CODE and not self._asked:
+            # Saved. Slurm would end others with this one (--kill-on-bad-exit) before rank 0
+            # has queued the job again, which then ends them all.
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            if job.global_rank == 0:
+                requeue(job.job_id)
             time.sleep(REQUEUED_WITHIN_S)
         if code != 0:
             verb = " ".join(self.command)
@@ -79,11 +82,25 @@ class RankJob:
         """
         import submitit
 
+        self._asked = True
         if self._process is not None:
             self._process.send_signal(signal.SIGUSR1)
             # A signal handler calls this while `wait` above holds Popen's lock: ask the kernel.
             os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         return submitit.helpers.DelayedSubmission(RankJob(self.command))
+
+
+def requeue(job: str) -> None:
+    """Queue a running job again whose ranks were asked to stop themselves: TERM, which Slurm sends
+    at a preemption with a grace time, and for which submitit does nothing.
+
+    A job that its owner cancelled is no longer RUNNING, and stays cancelled.
+    """
+    state = subprocess.run(
+        ["squeue", "-h", "-j", job, "-o", "%T"], capture_output=True, text=True, check=False
+    )
+    if state.stdout.strip() == "RUNNING":
+        subprocess.run(["scontrol", "requeue", job], check=False)
 
 
 def build_executor(config: ClusterConfig, code: Path) -> Any:

@@ -251,25 +251,25 @@ def predict_fold(
 
     Returns their file. `started`, on the clock of time.monotonic, is when the fold began.
     """
-    from norface.training.backends.base import build_backend
+    from norface.training.run import running_backend
     from norface.training.stages.cla import ClaStage
 
+    if backend is None:
+        with running_backend(config.backend) as own:
+            return predict_fold(config, folder, own, started=started)
     path = folder / PREDICTIONS_FILE
-    own = build_backend(config.backend) if backend is None else backend
-    try:
-        if not on_main(own, path.exists):
-            stage = ClaStage(config, own)
-            stage.load_exported(folder)
-            table = stage.predict("test")
-            if own.is_main:
-                # The time first: a fold counts as done once its predictions are there.
-                took = {"seconds": round(time.monotonic() - started, 2)} if started else {}
-                with replacing(folder / FOLD_FILE) as aside:
-                    aside.write_text(json.dumps(took) + "\n", encoding="utf-8")
-                write_predictions(table, path, task=config.task)
-            own.barrier()
-        on_main(own, lambda: record_fold(folder, config.tracking))
-    finally:
-        if backend is None:
-            own.close()
+    if not on_main(backend, path.exists):
+        stage = ClaStage(config, backend)
+        stage.load_exported(folder)
+        table = stage.predict("test")
+
+        def write() -> None:
+            # The time first: a fold counts as done once its predictions are there.
+            took = {"seconds": round(time.monotonic() - started, 2)} if started else {}
+            with replacing(folder / FOLD_FILE) as aside:
+                aside.write_text(json.dumps(took) + "\n", encoding="utf-8")
+            write_predictions(table, path, task=config.task)
+
+        on_main(backend, write)
+    on_main(backend, lambda: record_fold(folder, config.tracking))
     return path

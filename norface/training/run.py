@@ -28,6 +28,7 @@ from norface.training.agreement import on_main
 from norface.training.backends.base import Backend, BackendConfig, build_backend
 from norface.training.checkpoint import CheckpointFolder, explain_write_failure
 from norface.training.dry_run import dry_run
+from norface.training.folder_lock import alone_in
 from norface.training.memory_hint import explaining_memory
 from norface.training.preemption import StoppedOnRequest, catch_stop_signals
 from norface.training.seeding import seed_everything
@@ -57,6 +58,10 @@ FREE_KEYS = (
     "backend.deepspeed",
     "backend.static_graph",
     "*.workers",
+    # Where pictures are kept once they were fetched or decoded: a local disk, another on each node.
+    "data.cache_folder",
+    "data.decoded_folder",
+    "data.cache",
     # What is only asked of the shards, whose names are compared.
     "data.corpora",
     # What is computed twice is computed alike.
@@ -72,9 +77,9 @@ def run_stage(
 ) -> Path:
     """Train a stage, from the newest checkpoint of ROOT/NAME if there is one; returns that folder.
 
-    All ranks call it; a process may call it many times. A run that is finished is left as it is.
-    Raises NorfaceError on what the user can mend, and StoppedOnRequest (a SystemExit with code 75)
-    after saving, when a signal asked for it.
+    All ranks call it; a process may call it many times. A run that is finished is left as it is,
+    and one that another process trains is refused. Raises NorfaceError on what the user can mend,
+    and StoppedOnRequest (a SystemExit with code 75) after saving, when a signal asked for it.
     """
     folder = run_folder(config)
     with catch_stop_signals() as stop, running_backend(config.backend) as backend:
@@ -84,6 +89,7 @@ def run_stage(
             return folder
         named = {"stage": stage_class.name, **(tags or {})}
         with contextlib.ExitStack() as stack:
+            stack.enter_context(alone_in(backend, folder))
             watchdog = stack.enter_context(watching(backend, folder, config.trainer.hang_seconds))
             stack.enter_context(explaining_memory(config, backend.rank))
             seed_everything(config.seed)

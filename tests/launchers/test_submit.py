@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from launchers.submit import main
+from launchers.submit import RankJob, main
+from norface.training.preemption import RESUME_CODE
 
 pytest.importorskip("submitit")
 
@@ -90,3 +92,38 @@ def test_no_token_of_the_environment_reaches_script_or_snapshot(script, monkeypa
     texts = [path.read_bytes() for path in frozen.folder.rglob("*") if path.is_file()]
     assert texts and not any(b"very-secret" in text for text in texts)
     assert json.dumps(frozen.command).count("very-secret") == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "rank", "requeued"),
+    [("RUNNING", "0", True), ("RUNNING", "1", False), ("COMPLETING", "0", False)],
+)
+def test_ranks_that_were_asked_by_slurm_itself_are_queued_again_by_the_first(
+    state, rank, requeued, tmp_path, monkeypatch
+):
+    # TERM at a preemption with a grace time reaches the ranks; submitit passes over it.
+    tools = {
+        "squeue": f"echo {state}",
+        "scontrol": f'echo "$@" >> {tmp_path}/called',
+        "python": f"exit {RESUME_CODE}",
+    }
+    for name, line in tools.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    monkeypatch.setattr("launchers.submit.REQUEUED_WITHIN_S", 0)
+    for name, value in {
+        "SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_ID": "7", "SLURM_PROCID": rank,
+        "SLURM_LOCALID": "0", "SLURM_NTASKS": "2", "SLURM_JOB_NODELIST": "node[1-2]",
+        "NORFACE_PORT": "30000",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(RuntimeError, match=f"ended with {RESUME_CODE}"):
+            RankJob(["train", "nor"])()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    called = tmp_path / "called"
+    assert (called.read_text() if called.exists() else "") == "requeue 7\n" * requeued

@@ -186,3 +186,24 @@ def test_two_ranks_predict_every_frame_of_a_fold_once(corpus, tmp_path):
         tmp_path / "crossval" / "without" / "seed0" / "test=part1" / "predictions.parquet"
     )
     assert found["key"].nunique() == 24 and len(found) == 48
+
+
+@pytest.mark.slow
+def test_a_picture_that_one_rank_cannot_read_when_it_predicts_ends_all_with_its_name(
+    tmp_path, capfd
+):
+    from launchers.local import main as launch
+
+    shards = write_corpus(tmp_path / "shards")
+    words = [*crossval_options(shards), f"root={tmp_path}", "part=1/3"]
+    words[words.index("cla.trainer.batch_per_rank=8")] = "cla.trainer.batch_per_rank=4"
+    index = ShardIndex.open(shards)
+    tested = make_folds(index.persons, parts=3, seed=0)[0].test
+    # The last but one is read by the last rank, and not drawn into a sample grid.
+    damaged = index.table.iloc[index.rows_of_persons(tested)[-2]]
+    with open(index.shard_paths[0], "r+b") as file:
+        file.seek(int(damaged["image_offset"]))
+        file.write(bytes(int(damaged["image_size"])))
+    # Without waiting for what torch calls a time-out, half an hour.
+    assert launch(["--ranks", "2", "--", "crossval", *words]) == 2
+    assert str(damaged["key"]) in capfd.readouterr().err

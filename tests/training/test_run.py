@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -10,10 +11,12 @@ from disks import remount, small_disk
 from ranks import finish, said, start_ranks, tiny_config, wait_for
 from tiny import TinyStage
 
+from norface.config import load_config, save_config
 from norface.errors import CheckpointError, ConfigError, TrainingError
 from norface.tracking import read_metrics
 from norface.training.checkpoint import CheckpointFolder
-from norface.training.run import run_stage
+from norface.training.run import check_folder, run_stage
+from norface.training.stages import load_stage
 
 
 def test_a_run_folder_holds_config_facts_metrics_samples_checkpoints_and_weights(tmp_path):
@@ -67,6 +70,18 @@ def test_a_folder_of_another_config_is_refused_by_the_key_that_differs(tmp_path,
     assert (tmp_path / "run" / "config.yaml").read_text() == before
 
 
+def test_a_run_goes_on_with_its_pictures_kept_on_another_disk(tmp_path):
+    def config(*words):
+        config_class = load_stage("mae")[0]
+        return load_config(config_class, None, ["data.shards=[shards]", *words])
+
+    save_config(config("data.decoded_folder=/scratch/7"), tmp_path / "config.yaml")
+    changes = ["data.decoded_folder=/scratch/8", "data.cache_folder=/scratch/8", "data.workers=4"]
+    assert check_folder(tmp_path, config(*changes)) is False
+    with pytest.raises(CheckpointError, match="data.split was None, is 'train' now"):
+        check_folder(tmp_path, config("data.split=train"))
+
+
 def test_a_start_that_failed_before_it_saved_is_in_nobodys_way(tmp_path):
     poisoned = ("poisoned_step=6", "trainer.save_every_steps=50", "trainer.log_every_steps=2")
     with pytest.raises(TrainingError, match="rec not finite"):
@@ -117,7 +132,11 @@ class LosesTheRightToWrite(TinyStage):
         return super().train_batch(batch, step)
 
 
-def test_a_disk_that_becomes_read_only_ends_the_run_in_one_line_and_nothing_saved_is_lost(tmp_path):
+def test_a_disk_that_becomes_read_only_ends_the_run_in_one_line_and_nothing_saved_is_lost(
+    tmp_path, monkeypatch
+):
+    # A file that is open for writing keeps `mount` from what a failing disk does all the same.
+    monkeypatch.setattr("norface.training.run.alone_in", lambda *_: contextlib.nullcontext())
     whole = run_stage(TinyStage, tiny_config(tmp_path / "whole"))
     with small_disk(tmp_path / "disk", "size=9m") as disk:
         with pytest.raises(CheckpointError, match="read-only file system"):
