@@ -143,6 +143,7 @@ def build_executor(config: ClusterConfig, code: Path) -> Any:
             *setup_lines(config),
             *export_lines(job_environment(config)),
             f"export NORFACE_WORLD_SIZE={config.nodes * config.ranks}",
+            "export NORFACE_JOB=$SLURM_JOB_ID",
             f"export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-{config.cpus_per_rank}}}",
             f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
             "export PYTHONSAFEPATH=1  # not the code in the folder that it was submitted from",

@@ -115,7 +115,7 @@ set_ranks() {
         "of a node; ask for more, for example sbatch --cpus-per-task=$RANKS_PER_NODE"
     # A partly set environment starts several small runs that overwrite each other: the program
     # refuses to train unless it finds exactly this number of ranks.
-    export NORFACE_WORLD_SIZE=$((SLURM_JOB_NUM_NODES * RANKS_PER_NODE))
+    export NORFACE_WORLD_SIZE=$((SLURM_JOB_NUM_NODES * RANKS_PER_NODE)) NORFACE_JOB=$SLURM_JOB_ID
     MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
     MASTER_PORT=$(choose_port) || exit $?
     export MASTER_ADDR MASTER_PORT

@@ -28,6 +28,9 @@ LOCK_FILE = ".lock"
 PATIENCE_S = 120.0
 """How long a start waits for the one before it: one that is ending, or whose machine is dead, which
 NFS 4 notices after 90 s."""
+JOB = "NORFACE_JOB"
+"""Variable of the environment that names the cluster's job. Its own next start, on another machine,
+takes the lock over instead of being refused: a dead machine's may stay for ever (NFS 3)."""
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 "What file systems without locks say; runs there are as alone as their user makes them."
 
@@ -51,6 +54,8 @@ def alone_in(backend: Backend, folder: Path) -> Iterator[None]:
 def take(folder: Path) -> IO[str]:
     """The open lock file of a folder, locked. Raises CheckpointError."""
     path, deadline, told = folder / LOCK_FILE, time.monotonic() + PATIENCE_S, False
+    host, job = socket.gethostname(), os.environ.get(JOB)
+    ours = f"process {os.getpid()} on {host}" + (f", job {job}" if job else "")
     while True:
         with writing(path):
             folder.mkdir(parents=True, exist_ok=True)
@@ -58,13 +63,17 @@ def take(folder: Path) -> IO[str]:
         if is_locked(file, path):
             with contextlib.suppress(OSError):
                 file.truncate(0)
-                file.write(f"process {os.getpid()} on {socket.gethostname()}")
+                file.write(ours)
                 file.flush()
             return file
         file.seek(0)
         holder = file.read(200) or "unknown"
         file.close()
         if time.monotonic() > deadline:
+            if job and holder.endswith(f", job {job}") and f" on {host}," not in holder:
+                print(f"{folder}: taken over from {holder}", file=sys.stderr, flush=True)
+                path.unlink(missing_ok=True)
+                continue
             raise CheckpointError(
                 f"{folder}: another start trains this run ({holder}); wait for it, cancel it, or"
                 f" choose another name=; if that machine is dead, remove {path}"
@@ -101,8 +110,10 @@ def is_locked(file: IO[str], path: Path) -> bool:
 
 def release(file: IO[str], folder: Path, made: list[Path]) -> None:
     """Give the lock back; folders that were made for it and hold nothing else do not stay."""
+    path = folder / LOCK_FILE
     with contextlib.suppress(OSError):
-        (folder / LOCK_FILE).unlink()
+        if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+            path.unlink()
     file.close()
     with contextlib.suppress(OSError):
         for one in made:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 from ranks import finish, said, start_ranks, tiny_config, wait_for
 from runs import assert_same_run
 
+from norface.errors import CheckpointError
 from norface.tracking import read_facts
 from norface.training import folder_lock
 from norface.training.folder_lock import LOCK_FILE
@@ -59,3 +62,46 @@ def test_a_file_system_without_locks_trains_all_the_same(tmp_path, monkeypatch):
 
     monkeypatch.setattr(folder_lock.fcntl, "lockf", refuse)
     finish(tiny_config(tmp_path))
+
+
+HOLD = """
+import fcntl, sys, time
+file = open(sys.argv[1], "a+")
+fcntl.lockf(file, fcntl.LOCK_EX)
+file.write(sys.argv[2])
+file.flush()
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("holder", "taken"),
+    [
+        ("process 7 on dead, job 31", True),
+        ("process 7 on dead, job 30", False),
+        ("process 7 on dead", False),
+        (f"process 7 on {os.uname().nodename}, job 31", False),
+    ],
+)
+def test_a_jobs_next_start_elsewhere_takes_over_what_a_dead_machine_holds(
+    tmp_path, monkeypatch, holder, taken
+):
+    path = tmp_path / LOCK_FILE
+    command = [sys.executable, "-c", HOLD, str(path), holder]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        monkeypatch.setattr(folder_lock, "PATIENCE_S", 0.1)
+        monkeypatch.setenv(folder_lock.JOB, "31")
+        try:
+            if taken:
+                file = folder_lock.take(tmp_path)
+                assert path.read_text() == f"process {os.getpid()} on {os.uname().nodename}, job 31"
+                folder_lock.release(file, tmp_path, [])
+                assert not path.exists()
+            else:
+                with pytest.raises(CheckpointError, match="another start trains this run"):
+                    folder_lock.take(tmp_path)
+                assert path.read_text() == holder
+        finally:
+            process.kill()
