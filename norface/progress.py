@@ -45,11 +45,13 @@ class Progress:
             self._printed = time.monotonic()
             print(self.line(note), file=sys.stderr, flush=True)
 
-    def line(self, note: str = "") -> str:
-        """`render: 250/1000 pictures, 31.2/s, 0:24 left, loss 0.31`."""
+    def line(self, note: str = "", *, ended: bool = False) -> str:
+        """`render: 250/1000 pictures, 31.2/s, 0:24 left, loss 0.31`; at the end no time is left."""
         rate = (self.done - self._first) / max(time.monotonic() - self._started, 1e-9)
         if not self.total:
             return f"{self.name}: {self.done} {self.unit}s, {rate:.1f}/s"
+        if ended:
+            return f"{self.name}: {self.done}/{self.total} {self.unit}s, {rate:.1f}/s"
         left = (self.total - self.done) / rate if rate > 0 else float("inf")
         clock = f"{format_clock(left)} left" if left != float("inf") else "time left unknown"
         text = f"{self.name}: {self.done}/{self.total} {self.unit}s, {rate:.1f}/s, {clock}"
@@ -60,7 +62,7 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
         elif self.done > self._first:
-            print(self.line(), file=sys.stderr, flush=True)
+            print(self.line(ended=True), file=sys.stderr, flush=True)
 
     def __enter__(self) -> Progress:
         return self

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from norface.data.corpora.folder import is_photograph
+from norface.data.indexing import INDEX_NAME
 from norface.data.listing import walk_files
 from norface.data.video import SUFFIXES, VideoFrame, count_frames
 from norface.errors import CorpusError
@@ -45,6 +46,11 @@ def list_pictures(places: Sequence[Path], every: int) -> Iterator[Picture | Corp
     for place in places:
         if not place.exists():
             raise CorpusError(f"{place}: no such file or folder")
+        if (place / INDEX_NAME).is_file():
+            raise CorpusError(
+                f"{place}: is a folder of shards; give photographs or videos (`norface export`"
+                " makes pictures of shards)"
+            )
         inside = sorted(walk_files(place)) if place.is_dir() else [place]
         usable = inside if place.is_file() else [one for one in inside if _is_usable(one)]
         if not usable:

@@ -1,4 +1,4 @@
-"""A table or figure of the paper, our numbers beside the printed ones.
+r"""A table or figure of the paper, our numbers beside the printed ones.
 
 NAME is table1 ... table12, fig3 ... fig9, or all. What is missing is trained first, on every corpus
 that is given; runs are shared between tables, and runs of another config are refused. For corpora

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frames",
         type=int,
-        help="pictures a person (default: 40; 20 a person and clip in a layout)",
+        help="pictures a person (default: 40; 20 a person and clip in a layout, at least 4)",
     )
     parser.add_argument(
         "--side", type=int, help="of the pictures (default: 256; 160 for a face in a layout)"

@@ -8,8 +8,9 @@
   grid SHARDS PICTURE ...   faces of SHARDS on every target, as the picture --out (Fig. 4 and 9)
 
 `check` ends with 0 when all can be targets, else with 1. `norface normalize` and `norface analyze`
-check their target in the same way. Of photographs MediaPipe's blendshapes are asked, of which one
-cannot tell AU6 or AU23; of synthetic faces the packaged reader.
+check their target in the same way; `analyze` takes a photograph too, and aligns
+it first. Of photographs MediaPipe's blendshapes are asked, of which one cannot tell AU6 or AU23; of
+synthetic faces the packaged reader.
 
 Example:
   norface targets choose shards/bp4d --count 30 --out candidates
@@ -78,6 +79,11 @@ def run_choose(args: argparse.Namespace) -> int:
     ]  # fmt: skip
     print("\n".join(align_columns(rows)))
     print(f"read by: {reader.name}")
+    if len(found) < args.count:
+        print(
+            f"{len(found)} of {args.count} asked for: these {len(index.persons)} persons have no"
+            " more (one each, at rest)"
+        )
     if args.out is not None:
         with replacing(args.out / "candidates.json") as aside:
             values = [dataclasses.asdict(one) for one in found]

@@ -14,6 +14,12 @@ from norface.doctor.places import measure_reading
 
 def check_inputs(config: DoctorConfig) -> Iterator[Finding]:
     """One finding a folder of shards, normalized set and critic that the config names."""
+    if not config.shards and {"data", "cla", "critics"} & config.model_fields_set:
+        yield Finding(
+            check="shards", state="skipped",
+            found="the config names none; add data.shards=[FOLDER], of a cross-validation"
+            " cla.data.shards=[FOLDER]",
+        )  # fmt: skip
     for folder in dict.fromkeys(config.shards):
         yield look("shards", partial(check_shards, folder, config.cache_folder))
     sets = [

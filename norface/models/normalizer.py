@@ -211,6 +211,8 @@ def load_generator(
 def read_generator(path: Path) -> tuple[GeneratorCard, dict[str, torch.Tensor]]:
     """Card and tensors of a generator file."""
     if not path.is_file():
+        if (inside := path / "generator.safetensors").is_file():
+            raise WeightsError(f"{path}: is a folder; give {inside}")
         raise WeightsError(f"{path}: no such generator; `norface train nor` writes one")
     try:
         with safe_open(str(path), "pt") as file:
@@ -220,6 +222,11 @@ def read_generator(path: Path) -> tuple[GeneratorCard, dict[str, torch.Tensor]]:
         raise WeightsError(f"{path}: not a whole safetensors file ({error})") from None
     if text is None:
         raise WeightsError(f"{path}: safetensors without a generator's card; not a generator file")
+    if any(name.startswith("extractor.") for name in tensors):
+        raise WeightsError(
+            f"{path}: is a classifier's file; give a generator's (generator.safetensors of"
+            " `norface train nor`)"
+        )
     try:
         return GeneratorCard.model_validate_json(text), tensors
     except ValidationError as error:

@@ -15,9 +15,11 @@ from small_networks import write_classifier, write_generator
 
 from norface import Analyzer
 from norface.cli.main import main
+from norface.data.records import FaceRecord
+from norface.data.shards import ShardWriter
 from norface.errors import ConfigError, CorpusError
 from norface.files import file_sha256
-from norface.images import read_photo, resize_pixels, to_image, to_pixels, write_png
+from norface.images import encode_jpeg, read_photo, resize_pixels, to_image, to_pixels, write_png
 from norface.models.classifier import load_classifier
 from norface.models.mediapipe import find_task_file
 from norface.models.normalizer import load_generator
@@ -200,3 +202,25 @@ def test_importing_norface_loads_no_network_code():
     code = "import sys, norface; print('torch' in sys.modules, norface.__version__)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.startswith("False 0.")
+
+
+def test_files_and_folders_of_the_wrong_kind_say_what_they_are(files, tmp_path, capsys):
+    run, shards = tmp_path / "run", tmp_path / "shards"
+    run.mkdir()
+    write_generator(run / "generator.safetensors")
+    with ShardWriter(shards, side=16) as writer:
+        picture = encode_jpeg(np.zeros((16, 16, 3), np.uint8))
+        writer.write(FaceRecord("bp4d", "F001", "T1", 0, picture))
+    photo, target = str(files / "photos" / "face3.png"), f"--target={files / 'target.png'}"
+    for words, said in (
+        (
+            [photo, target, f"--generator={files / 'au.safetensors'}"],
+            "is a classifier's file; give",
+        ),
+        ([photo, target, f"--generator={run}"], f"{run}: is a folder; give {run}/generator.safet"),
+        ([photo, f"--classifier={run / 'generator.safetensors'}"], "is no classifier's file; give"),
+        ([str(shards), f"--classifier={files / 'emotion.safetensors'}"], "is a folder of shards"),
+    ):
+        assert main(["analyze", *words, "--out", str(tmp_path / "out")]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert said in line

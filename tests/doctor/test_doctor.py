@@ -73,6 +73,13 @@ def test_what_fails_is_named_with_a_way_out_and_the_code_is_1(tmp_path, capsys, 
     assert "gone.safetensors" in found["critics"][1] or "critics" in found["critics"][1]
 
 
+def test_a_config_that_names_no_shards_is_told_so(tmp_path, capsys):
+    config = tmp_path / "cla.yaml"
+    config.write_text("cla: {data: {corpora: [bp4d]}}\ntracking: {mlflow: false}\n")
+    main(["doctor", "-c", str(config), f"root={tmp_path}", "backend.device=cpu"])
+    assert "shards     skipped the config names none; add" in capsys.readouterr().out
+
+
 def test_a_password_of_the_server_is_not_shown(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://lab:secret@127.0.0.1:9")
     _, found = examine(capsys, f"root={tmp_path}")
