@@ -3,6 +3,8 @@
   list     every kind and source, whether its weights are here, the licence, where to get them
   check    load every critic of a config; its card, sha256, speed, features and gradient
   shares   each loss's share of the gradient in the normalized picture, under both norms
+  features what expression and eyebrow critics read of every face, into --out FILE.npz, which is
+           data.features of `norface train cla`, experiments.NAME.features of `norface paper table9`
 
 `check` ends with 0 when all is well, else with 1.
 
@@ -11,6 +13,7 @@ Example:
   norface critics check -c configs/nor/pretrain.yaml critics.identity.source=arcface \\
       critics.identity.weights=backbone.pt critics.identity.accept_licence=true losses.id=10
   norface critics shares -c configs/nor/synthetic-64.yaml data.shards=[shards/normalizer]
+  norface critics features -c configs/nor/pretrain.yaml data.shards=[shards/bp4d] --out bp4d.npz
 """
 
 from __future__ import annotations
@@ -18,13 +21,14 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from norface.critics.catalogue import Listing
     from norface.critics.checking import Finding
 
-ACTIONS = ("list", "check", "shares")
+ACTIONS = ("list", "check", "shares", "features")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,10 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-c", "--config", metavar="FILE", help="yaml with `critics:`, as of stage nor"
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
-    parser.add_argument("--device", default="cpu", help="check: where to ask them (cpu, cuda)")
+    parser.add_argument(
+        "--device", default="cpu", help="check, features: where to ask them (cpu, cuda)"
+    )
     parser.add_argument(
         "--side", type=int, default=256, help="check: side of the pictures shown, in pixels"
     )
+    parser.add_argument("--out", type=Path, metavar="FILE.npz", help="features: where they go")
     parser.add_argument("--json", action="store_true", help="print the findings as json")
 
 
@@ -45,6 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Do it, print it; 1 when a critic is unfit."""
     if arguments.action == "list":
         return run_list(arguments)
+    if arguments.action == "features":
+        return run_features(arguments)
     return run_check(arguments) if arguments.action == "check" else run_shares(arguments)
 
 
@@ -127,4 +136,24 @@ def run_shares(arguments: argparse.Namespace) -> int:
     config = load_config(NorConfig, arguments.config, arguments.overrides)
     table = measure_shares(config)
     print(json.dumps(table, indent=2) if arguments.json else format_shares(table))
+    return 0
+
+
+def run_features(arguments: argparse.Namespace) -> int:
+    """Write what critics read of every face."""
+    from norface.config import load_config
+    from norface.critics.checking import CheckConfig
+    from norface.critics.features import write_features
+    from norface.devices import read_device
+    from norface.errors import ConfigError
+
+    config = load_config(CheckConfig, arguments.config, arguments.overrides)
+    if arguments.out is None:
+        raise ConfigError("--out: must be set; the file that the features are written to, FILE.npz")
+    if not config.data.shards:
+        raise ConfigError("data.shards: must be set; folders of shards, data.shards=[FOLDER]")
+    faces, width = write_features(
+        config.data.shards, arguments.out, config.critics, device=read_device(arguments.device)
+    )
+    print(f"{width} features of {faces} faces in {arguments.out}")
     return 0

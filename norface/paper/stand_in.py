@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
-from norface.critics.base import CriticsConfig, build_critics, read_features
+from norface.critics.base import CriticsConfig
+from norface.critics.features import KINDS, write_features
 from norface.data.shards import ShardIndex
-from norface.images import to_image
 from norface.paper.config import PaperConfig
 from norface.synthetic.corpus import write_corpus, write_truth
 from norface.targets import choose_in_clip
-from norface.tracking import writing
 
-KINDS = ("expression", "eyebrow")
-"E_exp and E_eye."
-BATCH = 64
 TARGETS = "targets"
 "Folder of the true normalized faces' target."
 CLIP = 120
@@ -42,7 +36,11 @@ def write_stand_in(config: PaperConfig) -> tuple[Path, Path, Path]:
         shards, ShardIndex.open(people).key_of(0), folder / "normalized", target_shards=people,
         workers=size.workers,
     )  # fmt: skip
-    return shards, truth, write_features(shards, folder / "features.npz")
+    features = folder / "features.npz"
+    if not features.is_file():
+        packaged = dict.fromkeys(KINDS, {"source": "synthetic"})
+        write_features([shards], features, CriticsConfig.model_validate(packaged))
+    return shards, truth, features
 
 
 def write_people(config: PaperConfig, name: str, count: int) -> Path:
@@ -112,21 +110,3 @@ def normalize_by_small(config: PaperConfig, shards: Path, name: str) -> dict[str
             generator, shards, folder / name, target_key=target, target_shards=clip
         )
     return sets
-
-
-def write_features(shards: Path, path: Path) -> Path:
-    """What the packaged critics read of every original: E_exp and E_eye side by side."""
-    if path.is_file():
-        return path
-    chosen = {kind: {"source": "synthetic"} for kind in KINDS}
-    critics = build_critics(CriticsConfig.model_validate(chosen))
-    index = ShardIndex.open(shards)
-    parts = []
-    for start in range(0, len(index), BATCH):
-        rows = range(start, min(start + BATCH, len(index)))
-        images = to_image(np.stack([index.read_pixels(row) for row in rows]))
-        found = read_features(critics, images, KINDS)
-        parts.append(np.concatenate([found[kind].numpy() for kind in KINDS], axis=1))
-    with writing(path):
-        np.savez(path, keys=index.table["key"].to_numpy(str), features=np.concatenate(parts))
-    return path

@@ -16,10 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from norface.config import load_config, save_config
-from norface.critics.base import CriticsConfig, build_critics
+from norface.critics.base import CriticsConfig
+from norface.critics.features import KINDS, write_features
 from norface.data.shards import ShardIndex
 from norface.errors import CheckpointError
 from norface.evaluation.crossval_config import CrossvalConfig
@@ -27,11 +26,9 @@ from norface.evaluation.protocols import cross_validate
 from norface.images import write_png
 from norface.normalize import normalize_shards
 from norface.quickstart.measure import (
-    Faces,
     choose_person,
     draw_faces,
     measure_normalization,
-    run_batches,
 )
 from norface.quickstart.memory import MemoryWatch
 from norface.quickstart.settings import CLASSIFIER, NORMALIZER, SIDE, QuickstartConfig
@@ -74,9 +71,9 @@ class Quickstart:
         with self.step(3, "normalize: the folds' faces become the target"):
             normalized, truth = self.normalize(generator)
         with self.step(4, "measure: by judges that no loss used"):
-            figures, faces = self.measure(normalized, truth)
+            figures = self.measure(normalized, truth)
         with self.step(5, "F_cla: three folds, with and without normalization"):
-            figures |= self.cross_validate(normalized, truth, faces)
+            figures |= self.cross_validate(normalized, truth)
         summary = {
             "wall_s": round(sum(cost["seconds"] for cost in self.costs.values()), 1),
             "peak_rss_gib": max(cost["peak_rss_gib"] for cost in self.costs.values()),
@@ -196,7 +193,7 @@ class Quickstart:
         )
         return normalized, self.write_truth()
 
-    def measure(self, normalized: Path, truth: Path) -> tuple[dict[str, float], Faces]:
+    def measure(self, normalized: Path, truth: Path) -> dict[str, Any]:
         """Figures of the normalization, and faces.png to look at."""
         figures, faces = measure_normalization(
             ShardIndex.open(self.shards["folds"]),
@@ -209,9 +206,9 @@ class Quickstart:
         )
         with replacing(self.root / FACES_FILE) as aside:
             write_png(aside, draw_faces(faces))
-        return figures, faces
+        return figures
 
-    def cross_validate(self, normalized: Path, truth: Path, faces: Faces) -> dict[str, Any]:
+    def cross_validate(self, normalized: Path, truth: Path) -> dict[str, Any]:
         """F1 of every setting as {"value", "low", "high"}, in 0..1."""
         cla = {
             **CLASSIFIER,
@@ -230,7 +227,7 @@ class Quickstart:
                 "without": None,
                 "norface": normalized,
                 "truth": truth,
-                "critic_features": self.write_features(faces),
+                "critic_features": self.write_features(),
             },
             "seeds": [self.config.seed],
             "processes": self.config.workers,
@@ -240,21 +237,11 @@ class Quickstart:
         settings = result["settings"]
         return {name: settings[setting]["mean"] for name, setting in F1_OF.items()}
 
-    def write_features(self, faces: Faces) -> Path:
+    def write_features(self) -> Path:
         """What the critics of L_exp and L_eye read from the originals, in the place of pictures."""
-        critics = build_critics(
-            CriticsConfig.model_validate(
-                {kind: NORMALIZER["critics"][kind] for kind in ("expression", "eyebrow")}
-            )
-        )
-        found = [
-            np.concatenate([one.numpy() for one in run_batches(critic, faces.original)])
-            for critic in critics.values()
-        ]
+        critics = {kind: NORMALIZER["critics"][kind] for kind in KINDS}
         path = self.root / FEATURES_FILE
-        keys = ShardIndex.open(self.shards["folds"]).table["key"].to_numpy(str)
-        with writing(path):
-            np.savez(path, keys=keys, features=np.concatenate(found, axis=1))
+        write_features([self.shards["folds"]], path, CriticsConfig.model_validate(critics))
         return path
 
 
