@@ -211,12 +211,12 @@ def load_classifier(path: str | Path) -> tuple[Classifier, dict[str, Any]]:
         raise WeightsError(f"{path}: not a readable classifier file ({error})") from None
     if "norface" not in metadata:
         raise WeightsError(f"{path}: holds no description of a classifier; train one first")
-    if not any(name.startswith("extractor.") for name in tensors):
-        raise WeightsError(
-            f"{path}: is no classifier's file; give classifier.safetensors of `norface train cla`"
-        )
     try:
         about = json.loads(metadata["norface"])
+        if "config" not in about and "architecture" in about:
+            raise WeightsError(
+                f"{path}: is a generator's file; give classifier.safetensors of `norface train cla`"
+            )
         model = Classifier(
             ClassifierConfig.model_validate(about["config"]),
             outputs=about["outputs"],

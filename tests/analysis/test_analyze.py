@@ -218,7 +218,7 @@ def test_files_and_folders_of_the_wrong_kind_say_what_they_are(files, tmp_path, 
             "is a classifier's file; give",
         ),
         ([photo, target, f"--generator={run}"], f"{run}: is a folder; give {run}/generator.safet"),
-        ([photo, f"--classifier={run / 'generator.safetensors'}"], "is no classifier's file; give"),
+        ([photo, f"--classifier={run / 'generator.safetensors'}"], "is a generator's file; give"),
         ([str(shards), f"--classifier={files / 'emotion.safetensors'}"], "is a folder of shards"),
     ):
         assert main(["analyze", *words, "--out", str(tmp_path / "out")]) == 2
