@@ -19,7 +19,7 @@ from norface.critics.base import CriticsConfig, build_critics, read_features
 from norface.data.shards import ShardIndex
 from norface.errors import ConfigError
 from norface.images import to_image
-from norface.progress import track
+from norface.progress import Progress
 from norface.tracking import replacing
 
 KINDS = ("expression", "eyebrow")
@@ -48,13 +48,15 @@ def write_features(
         )
     critics, index = build_critics(config, device, kinds), ShardIndex.open(shards)
     parts = []
-    starts = range(0, len(index), BATCH)
-    for start in track(starts, "features", len(starts), unit="batch"):
-        rows = range(start, min(start + BATCH, len(index)))
-        images = to_image(np.stack([index.read_pixels(row) for row in rows])).to(device)
-        with torch.no_grad():
-            found = read_features(critics, images, kinds)
-        parts.append(np.concatenate([found[kind].float().cpu().numpy() for kind in kinds], axis=1))
+    with Progress("features", len(index), unit="face") as progress:
+        for start in range(0, len(index), BATCH):
+            rows = range(start, min(start + BATCH, len(index)))
+            images = to_image(np.stack([index.read_pixels(row) for row in rows])).to(device)
+            with torch.no_grad():
+                found = read_features(critics, images, kinds)
+            each = [found[kind].float().cpu().numpy() for kind in kinds]
+            parts.append(np.concatenate(each, axis=1))
+            progress.advance(len(rows))
     features = np.concatenate(parts).astype(np.float32)
     with replacing(path) as aside:
         np.savez(aside, keys=index.table["key"].to_numpy(str), features=features)
