@@ -36,9 +36,9 @@ def write_features(
 ) -> tuple[int, int]:
     """Write .npz: `keys` (N) and `features` float32 (N, F), whole or not at all; returns (N, F).
 
-    Of KINDS those that the config has; F is the sum of their widths. Raises ConfigError where it has
-    none and for another ending, CheckpointError where the file cannot be written, CorpusError and
-    WeightsError for shards and critics.
+    Of KINDS those that the config has; F is the sum of their widths. Raises ConfigError where it
+    has none and for another ending, CheckpointError where the file cannot be written, CorpusError
+    and WeightsError for shards and critics.
     """
     if path.suffix != ".npz":
         raise ConfigError(f"{path}: its name must end with .npz")
